@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the task of a stream connection does: read until the socket is empty or the budget is spent, call input(), send
+ * everything that is ready in one call, and decide whether to go on reading. Runs on a worker of the conn's group.
+ * Nothing here waits for a socket.
+ */
+#include "core.h"
+
+#define RUN_BYTES    (512u * 1024) /* input of one run; then other conns of the core get their turn */
+#define READ_BYTES   KBUF_SEG_MAX  /* asked for in one receive call */
+#define FLUSH_BYTES  (128u * 1024) /* output sent before more is read: it is still in the cache */
+#define SCARCE_BYTES 4096u	   /* asked for while the service is over its memory budget */
+
+static void
+fail(struct ksf_conn *conn, enum svc_stat stat, int error)
+{
+	if (stat != ST_COUNT)
+		conn_stat(conn, stat, 1);
+	conn_finish(conn, error);
+}
+
+/*
+ * Output.
+ */
+
+/* One send of all that waits, unless the socket is known to be full. */
+static void
+flush(struct ksf_conn *conn)
+{
+	size_t before = conn->txq.len;
+	int error;
+
+	if (before == 0 || conn->tx_want)
+		return;
+	conn_stat(conn, ST_SENDS, 1);
+	error = host_sock_send(&conn->sock, &conn->txq);
+	if (error == EAGAIN) {
+		/*
+		 * From here on HOST_EV_OUT is wanted. It may have come just before: try once more, so that either the
+		 * event or this call finds the room.
+		 */
+		conn_stat(conn, ST_SEND_FULL, 1);
+		ksf_store(&conn->tx_want, 1);
+		error = host_sock_send(&conn->sock, &conn->txq);
+		if (error != EAGAIN)
+			ksf_store_relaxed(&conn->tx_want, 0);
+	}
+	if (conn->txq.len != before) {
+		conn_stat(conn, ST_BYTES_OUT, before - conn->txq.len);
+		ksf_store_relaxed(&conn->active_at, conn_now(conn));
+		ksf_store_relaxed(&conn->stalled_at, 0);
+	}
+	if (error != 0 && error != EAGAIN) {
+		fail(conn, ST_COUNT, error);
+		return;
+	}
+	if (conn->txq.len == 0)
+		ksf_store_relaxed(&conn->stalled_at, 0);
+	else if (conn->stalled_at == 0)
+		ksf_store_relaxed(&conn->stalled_at, ksf_max(conn_now(conn), 1u));
+}
+
+/* Track the water marks; tell the service when output has drained. */
+static void
+watermarks(struct ksf_conn *conn)
+{
+	if (!conn->tx_above) {
+		if (conn->txq.len >= ksf_param_u32(&conn->svc->params.txhiwat)) {
+			conn->tx_above = true;
+			conn_stat(conn, ST_PAUSES, 1);
+		}
+	} else if (conn->txq.len <= ksf_min(ksf_param_u32(&conn->svc->params.txlowat),
+					ksf_param_u32(&conn->svc->params.txhiwat) - 1)) {
+		conn->tx_above = false;
+		if (conn->state == CONN_OPEN && conn->ops->drained != NULL)
+			conn->ops->drained(conn);
+	}
+}
+
+/*
+ * Input.
+ */
+
+/* Show input() what waits, as long as that may lead anywhere. */
+static void
+deliver(struct ksf_conn *conn)
+{
+	struct ksf_rx *rx = &conn->rx;
+	uint32_t rxmax = ksf_param_u32(&conn->svc->params.rxmax);
+
+	conn->rx_held = false;
+	if (ksf_load_relaxed(&conn->close_error) != CLOSE_NONE)
+		return;
+	if (rx->q.len < rx->need && !rx->eof)
+		return;
+	if (rx->q.len == 0 && !rx->eof)
+		return;
+	rx->need = 0;
+	conn->ops->input(conn, rx);
+	watermarks(conn);
+
+	if (ksf_load_relaxed(&conn->close_error) != CLOSE_NONE)
+		return;
+	conn->rx_held = rx->q.len != 0 && ksf_conn_full(conn);
+	if (conn->rx_held)
+		return;
+	if (rx->eof) {
+		kbufq_clear(&rx->q);
+		ksf_store(&conn->state, CONN_DRAINING);
+	} else if (rx->need > rxmax || (rx->q.len >= rxmax && rx->q.len >= rx->need)) {
+		/* It asks for more than it may have, or does not take what fills the limit. */
+		fail(conn, ST_CLOSED_OVERSIZE, EMSGSIZE);
+	}
+}
+
+/* How much may be read now; 0 when reading has to wait. */
+static size_t
+read_room(struct ksf_conn *conn)
+{
+	uint32_t hiwat = ksf_param_u32(&conn->svc->params.txhiwat);
+	uint32_t rxmax = ksf_param_u32(&conn->svc->params.rxmax);
+	size_t room = READ_BYTES;
+
+	if (!conn->readable || conn->rx.eof || conn->state != CONN_OPEN || conn->mem_wait || conn->rx_held ||
+	    ksf_load_relaxed(&conn->close_error) != CLOSE_NONE || ksf_conn_full(conn))
+		return (0);
+	room = ksf_min(room, hiwat - conn->txq.len);
+	if (conn->rx.q.len < rxmax)
+		room = ksf_min(room, rxmax - conn->rx.q.len);
+	if (ksf_unlikely(svc_over_budget(conn->svc))) {
+		/* Who holds nothing may go on in small steps; the others wait until memory comes back. */
+		if (conn->mem != 0) {
+			ksf_store(&conn->mem_wait, true);
+			ksf_store(&conn->svc->mem_waiting, 1);
+			conn_stat(conn, ST_MEM_SHORT, 1);
+			return (0);
+		}
+		room = ksf_min(room, (size_t)SCARCE_BYTES);
+	}
+	return (room);
+}
+
+/* Read and deliver until there is no more, or `budget` is spent. */
+static void
+read_input(struct ksf_conn *conn, size_t *budget)
+{
+	size_t room, before, got;
+	bool more;
+	int error;
+
+	while (*budget > 0 && (room = read_room(conn)) > 0) {
+		before = conn->rx.q.len;
+		conn_stat(conn, ST_RECEIVES, 1);
+		error = host_sock_recv(&conn->sock, &conn->rx.q, room, &more);
+		if (error == EAGAIN) {
+			conn->readable = false;
+			return;
+		}
+		if (error == ENOMEM || error == ENOBUFS) {
+			ksf_store(&conn->mem_wait, true);
+			ksf_store(&conn->svc->mem_waiting, 1);
+			conn_stat(conn, ST_MEM_SHORT, 1);
+			return;
+		}
+		if (error != 0) {
+			fail(conn, ST_COUNT, error);
+			return;
+		}
+		got = conn->rx.q.len - before;
+		conn->rx.eof = got == 0;
+		conn->readable = got != 0 && (more || conn->eof_seen);
+		*budget -= ksf_min(*budget, got);
+		conn_stat(conn, ST_BYTES_IN, got);
+		ksf_store_relaxed(&conn->active_at, conn_now(conn));
+		deliver(conn);
+		if (conn->state == CONN_CLOSED)
+			return;
+		if (conn->txq.len >= FLUSH_BYTES) {
+			flush(conn);
+			if (conn->state == CONN_CLOSED)
+				return;
+			watermarks(conn);
+		}
+	}
+}
+
+/* Throw input away while lingering: until its end, an error, or nothing waits. */
+static void
+discard_input(struct ksf_conn *conn, size_t budget)
+{
+	struct kbufq waste = { 0 };
+	size_t got;
+	bool more;
+	int error;
+
+	while (conn->readable && budget > 0) {
+		error = host_sock_recv(&conn->sock, &waste, READ_BYTES, &more);
+		got = waste.len;
+		kbufq_clear(&waste);
+		if (error == EAGAIN || error == ENOMEM || error == ENOBUFS) {
+			conn->readable = false;
+			return;
+		}
+		if (error != 0 || got == 0) {
+			conn_finish(conn, 0);
+			return;
+		}
+		conn->readable = more || conn->eof_seen;
+		budget -= ksf_min(budget, got);
+	}
+	if (conn->readable)
+		conn_post(conn, EV_IN);
+}
+
+/*
+ * State changes.
+ */
+
+/* All has been said: close now, unless unread input would make the system send a reset that overtakes our output. */
+static void
+finish_or_linger(struct ksf_conn *conn)
+{
+	uint32_t linger = ksf_param_u32(&conn->svc->params.linger_ms);
+
+	if (!conn->readable || conn->rx.eof || linger == 0) {
+		conn_finish(conn, 0);
+		return;
+	}
+	if (host_sock_shutdown_send(&conn->sock) != 0) {
+		conn_finish(conn, 0);
+		return;
+	}
+	ksf_store_relaxed(&conn->state, CONN_LINGERING);
+	ksf_conn_deadline(conn, linger);
+	discard_input(conn, RUN_BYTES);
+}
+
+/* What the events mean before any input or output is done. */
+static void
+take_events(struct ksf_conn *conn, uint32_t events)
+{
+	enum svc_stat stat;
+	int error;
+
+	if (events & EV_CUT) {
+		fail(conn, ST_CLOSED_CUT, ECANCELED);
+		return;
+	}
+	if ((events & EV_ERROR) && (error = host_sock_error(&conn->sock)) != 0) {
+		fail(conn, ST_COUNT, error);
+		return;
+	}
+	if (events & (EV_IN | EV_EOF | EV_ERROR))
+		conn->readable = true;
+	if (events & (EV_EOF | EV_ERROR))
+		ksf_store_relaxed(&conn->eof_seen, true);
+	if (events & EV_OUT)
+		ksf_store_relaxed(&conn->tx_want, 0);
+	if (events & EV_RESUME)
+		ksf_store_relaxed(&conn->mem_wait, false);
+	if ((events & EV_TIMER) && (error = conn_expired(conn, &stat)) != 0) {
+		if (conn->state == CONN_LINGERING)
+			conn_finish(conn, 0);
+		else
+			fail(conn, stat, error);
+		return;
+	}
+	if ((events & EV_STOP) && conn->state == CONN_OPEN)
+		ksf_store(&conn->state, CONN_DRAINING);
+	conn_take_inbox(conn);
+}
+
+/* ksf_conn_close() may have been called, by any thread. */
+static void
+take_close(struct ksf_conn *conn)
+{
+	int error = ksf_load_relaxed(&conn->close_error);
+
+	if (error == CLOSE_NONE || conn->state >= CONN_LINGERING)
+		return;
+	if (error != 0)
+		conn_finish(conn, error);
+	else if (conn->state == CONN_OPEN)
+		ksf_store(&conn->state, CONN_DRAINING);
+}
+
+/* Output and input, until neither gets any further in this run. */
+static void
+pump(struct ksf_conn *conn)
+{
+	size_t budget = RUN_BYTES;
+
+	for (;;) {
+		if (conn->state == CONN_OPEN)
+			read_input(conn, &budget);
+		if (conn->state != CONN_CLOSED)
+			take_close(conn);
+		if (conn->state != CONN_CLOSED)
+			flush(conn);
+		if (conn->state == CONN_CLOSED)
+			return;
+		watermarks(conn);
+
+		/* A full conn that is no longer: what input() had to leave can go on. */
+		if (conn->state == CONN_OPEN && conn->rx_held && !ksf_conn_full(conn)) {
+			deliver(conn);
+			if (conn->state == CONN_CLOSED)
+				return;
+			if (conn->txq.len != 0)
+				continue;
+		}
+		if (read_room(conn) == 0)
+			return;
+		if (budget == 0) {
+			conn_post(conn, EV_IN);
+			return;
+		}
+	}
+}
+
+/* What is kept until the next run should be small, and is charged to the service's budget. */
+static void
+settle_memory(struct ksf_conn *conn)
+{
+	size_t mem = 0;
+
+	if (conn->rx.q.len != 0) {
+		kbufq_compact(&conn->rx.q);
+		mem += kbufq_truesize(&conn->rx.q);
+	}
+	if (conn->txq.len != 0) {
+		kbufq_compact(&conn->txq);
+		mem += kbufq_truesize(&conn->txq);
+	}
+	if (mem != conn->mem) {
+		svc_charge(conn->svc, (int64_t)mem - (int64_t)conn->mem);
+		conn->mem = mem;
+	}
+}
+
+static void
+stream_run(struct ksf_conn *conn, uint32_t events)
+{
+	take_events(conn, events);
+	if (conn->state == CONN_CLOSED)
+		return;
+	if (conn->state == CONN_LINGERING) {
+		discard_input(conn, RUN_BYTES);
+		return;
+	}
+	take_close(conn);
+	if (conn->state == CONN_CLOSED)
+		return;
+	pump(conn);
+	if (conn->state == CONN_CLOSED)
+		return;
+	if (conn->state == CONN_DRAINING && conn->txq.len == 0 && ksf_load(&conn->inflight) == 0 &&
+	    !ksf_load(&conn->inbox_any)) {
+		finish_or_linger(conn);
+		return;
+	}
+	settle_memory(conn);
+	conn_arm(conn);
+}
+
+void
+stream_task(struct ksf_task *task)
+{
+	struct ksf_conn *conn = ksf_container_of(task, struct ksf_conn, task);
+	uint32_t events = conn_run_begin(conn);
+
+	if (conn->state != CONN_CLOSED)
+		stream_run(conn, events);
+	conn_run_end(conn);
+}

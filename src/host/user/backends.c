@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The event backends that this system has, the default first.
+ */
+#include "poll.h"
+
+#ifdef __linux__
+extern const struct poll_backend poll_epoll;
+#else
+extern const struct poll_backend poll_kqueue;
+#endif
+
+const struct poll_backend *const poll_backends[] = {
+#ifdef __linux__
+	&poll_epoll,
+#else
+	&poll_kqueue,
+#endif
+	NULL,
+};
