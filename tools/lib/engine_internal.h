@@ -148,14 +148,20 @@ engine_stopped(struct engine *engine)
 	return (atomic_load_explicit(&engine->stop, memory_order_relaxed));
 }
 
+/* Open loop: when the worker's message number `n` of the iteration is to be sent. */
+static inline uint64_t
+worker_due(const struct worker *worker, uint64_t n)
+{
+	return (worker->first_due_ns + (uint64_t)((double)n * worker->interval_ns));
+}
+
 /* When latency of the next message starts to count: now, or its intended time in an open loop. */
 static inline uint64_t
 worker_next_start(const struct worker *worker, uint64_t now)
 {
 	if (worker->interval_ns == 0)
 		return (now);
-	return (worker->first_due_ns +
-		(uint64_t)((double)worker->totals.messages.started * worker->interval_ns));
+	return (worker_due(worker, worker->totals.messages.started));
 }
 
 /* Note that replies may have been completed at `now`: `before` is in_flight of the window before.

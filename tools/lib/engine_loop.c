@@ -66,13 +66,9 @@ may_start(const struct conn *conn, uint64_t now)
 		return (allowed);
 
 	/* An open loop starts only what is due. */
-	for (due = 0; due < allowed; due++) {
-		if (worker->first_due_ns +
-			(uint64_t)((double)(worker->totals.messages.started + due) *
-				   worker->interval_ns) >
-		    now)
-			break;
-	}
+	due = 0;
+	while (due < allowed && worker_due(worker, worker->totals.messages.started + due) <= now)
+		due++;
 	return (due);
 }
 

@@ -72,19 +72,45 @@ window_expire(struct window *window, uint64_t cutoff)
 	return (expired);
 }
 
-bool
-window_find(const struct window *window, uint64_t low, unsigned bits, uint64_t *id)
+/* Whether a message is in flight; any id will do. */
+static bool
+in_flight(const struct window *window, uint64_t id)
 {
-	uint64_t candidate, forgotten, step;
+	return (
+	    id >= window->oldest && id < window->next && slot_of(window, id)->start > WINDOW_LOST);
+}
 
-	step = 1ull << bits;
-	candidate = window->oldest + ((low - window->oldest) & (step - 1));
-	for (; candidate < window->next; candidate += step) {
-		if (slot_of(window, candidate)->start > WINDOW_LOST) {
-			*id = candidate;
+/* The oldest message in flight at or after `id`, in steps of `step`. False when there is none. */
+static bool
+find_in_flight(const struct window *window, uint64_t id, uint64_t step, uint64_t *found)
+{
+	for (; id < window->next; id += step) {
+		if (in_flight(window, id)) {
+			*found = id;
 			return (true);
 		}
 	}
+	return (false);
+}
+
+bool
+window_find(const struct window *window, uint64_t low, unsigned bits, uint64_t *id)
+{
+	uint64_t ahead, candidate, forgotten, step;
+
+	/* Most likely it is the one nearest to the highest that came back so far. */
+	step = 1ull << bits;
+	ahead = (low - window->highest) & (step - 1);
+	candidate = window->highest + ahead;
+	if (ahead > step / 2 && candidate >= step && in_flight(window, candidate - step))
+		candidate -= step;
+	if (in_flight(window, candidate)) {
+		*id = candidate;
+		return (true);
+	}
+	candidate = window->oldest + ((low - window->oldest) & (step - 1));
+	if (find_in_flight(window, candidate, step, id))
+		return (true);
 
 	/* None is in flight: go back from the newest one. */
 	candidate = window->next - 1 - ((window->next - 1 - low) & (step - 1));

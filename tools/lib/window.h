@@ -69,8 +69,9 @@ unsigned window_expire(struct window *window, uint64_t cutoff);
 
 /*
  * For messages too short to carry a whole id: which one comes back when the low `bits` bits (0 to
- * 63) of its id are those of `low`. The oldest such message in flight; else the newest that was
- * given up, else the newest of all. False when no such message was ever started.
+ * 63) of its id are those of `low`. Of such messages in flight the one nearest to the highest that
+ * came back, or else the oldest; if there is none, the newest that was given up, or else the newest
+ * of all. False when no such message was ever started.
  */
 bool window_find(const struct window *window, uint64_t low, unsigned bits, uint64_t *id);
 
