@@ -200,8 +200,11 @@ void ksf_conn_close(struct ksf_conn *conn, int error);
 void ksf_conn_begin(struct ksf_conn *conn);
 void ksf_conn_end(struct ksf_conn *conn);
 
-/* True while no further request should be begun: input() then leaves its bytes and is called again later. */
-bool ksf_conn_full(const struct ksf_conn *conn);
+/*
+ * True while no further request should be begun: input() then leaves its bytes and is called again later. From the
+ * connection's own callbacks.
+ */
+bool ksf_conn_full(struct ksf_conn *conn);
 
 /*
  * The connection is closed with ETIMEDOUT unless this is called again within `ms` (0: no deadline); for protocols

@@ -303,7 +303,8 @@ ksf_conn_send(struct ksf_conn *conn, struct kbufq *q)
 		return (EPIPE);
 	}
 	if (!conn_running_here(conn)) {
-		error = send_remote(conn, q);
+		/* A plain datagram conn has a peer only in its own callbacks. */
+		error = conn->kind == CONN_DGRAM ? EPIPE : send_remote(conn, q);
 		if (error != 0)
 			kbufq_clear(q);
 		return (error);
@@ -350,7 +351,10 @@ void
 ksf_conn_begin(struct ksf_conn *conn)
 {
 	ksf_conn_hold(conn);
-	ksf_fetch_add(&conn->inflight, 1);
+
+	/* Should one of them end before input() returns, what input() left because of the limit must not be forgotten. */
+	if (ksf_fetch_add(&conn->inflight, 1) + 1 >= ksf_param_u32(&conn->svc->params.inflight))
+		conn->rx_held = true;
 }
 
 void
@@ -368,10 +372,14 @@ ksf_conn_end(struct ksf_conn *conn)
 }
 
 bool
-ksf_conn_full(const struct ksf_conn *conn)
+ksf_conn_full(struct ksf_conn *conn)
 {
-	return (conn->tx_above || conn->txq.len >= ksf_param_u32(&conn->svc->params.txhiwat) ||
-	    ksf_load_relaxed(&conn->inflight) >= ksf_param_u32(&conn->svc->params.inflight));
+	if (conn->tx_above || conn->txq.len >= ksf_param_u32(&conn->svc->params.txhiwat) ||
+	    ksf_load_relaxed(&conn->inflight) >= ksf_param_u32(&conn->svc->params.inflight)) {
+		conn->told_full = true;
+		return (true);
+	}
+	return (false);
 }
 
 /*
@@ -491,7 +499,8 @@ ksf_conn_deadline(struct ksf_conn *conn, unsigned ms)
 		when = when != 0 ? when : 1;
 	}
 	ksf_store_relaxed(&conn->deadline_at, when);
-	if (when != 0 && conn->kind == CONN_STREAM)
+	/* In close() it is too late: nothing would take the timer off the wheel. */
+	if (when != 0 && conn->kind == CONN_STREAM && conn->state != CONN_CLOSED)
 		conn_arm(conn);
 }
 

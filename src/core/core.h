@@ -94,8 +94,10 @@ struct ksf_conn {
 	bool		  readable;	/* (q) the socket may have input */
 	bool		  eof_seen;	/* (q) the end of input was reported: read on until it comes */
 	bool		  tx_above;	/* (q) output went above the high-water mark, not yet below the low one */
-	bool		  rx_held;	/* (q) input() left bytes because the conn was full */
+	bool		  told_full;	/* (q) input() was told that the conn is full */
+	bool		  rx_held;	/* (q) input() left bytes because the conn was full, if only for a moment */
 	bool		  opened;	/* (q) open() succeeded: close() is owed */
+	bool		  moved;	/* (q) stream: bytes came or went in this run */
 	bool		  fresh;	/* (q) session: one datagram seen so far */
 	bool		  counted;	/* (q) counted in svc->nconns and by address */
 	bool		  mem_wait;	/* (a) reading waits for memory */
@@ -208,7 +210,6 @@ struct ksf_svc {
 
 	uint32_t	  live;		/* (a) conns not yet freed, and counted tasks */
 	uint32_t	  nconns;	/* (a) stream conns, for the limit */
-	uint32_t	  nsessions;	/* (a) for the limit */
 	int64_t		  mem_used;	/* (a) bytes that conns keep between runs */
 	uint32_t	  mem_waiting;	/* (a) some conn waits for memory */
 	uint64_t	  next_id;	/* (a) */
@@ -228,8 +229,9 @@ struct ksf_svc {
 
 /* The conns of a group, but for sessions. */
 struct conn_list {
-	struct host_lock lock ksf_aligned(KSF_CACHELINE);
+	struct host_lock lock;
 	struct ksf_list	 head;		/* (g) */
+	char		 pad[KSF_CACHELINE];
 };
 
 /*
@@ -252,7 +254,7 @@ uint32_t conn_run_begin(struct ksf_conn *conn);
 void conn_run_end(struct ksf_conn *conn);
 /* Move what other threads have queued behind txq. */
 void conn_take_inbox(struct ksf_conn *conn);
-/* Arm the wheel for the conn's earliest deadline. */
+/* Arm the wheel for the conn's earliest deadline; needed when one becomes earlier, not when it moves to later. */
 void conn_arm(struct ksf_conn *conn);
 /* The statistic that belongs to an expired deadline and the error to close with, or 0. */
 int  conn_expired(struct ksf_conn *conn, enum svc_stat *stat);
@@ -268,7 +270,10 @@ conn_now(const struct ksf_conn *conn)
 static inline void
 conn_stat(struct ksf_conn *conn, enum svc_stat stat, uint64_t n)
 {
-	pool_stat_add(conn->group->pool, conn->runner, stat, n);
+	if (ksf_likely(conn->runner != NULL))
+		worker_stat_add(conn->runner, stat, n);
+	else
+		pool_stat_add(conn->group->pool, NULL, stat, n);
 }
 
 /*

@@ -13,17 +13,19 @@
 int
 dgram_create(struct ksf_conn *conn)
 {
-	uint32_t limit = ksf_param_u32(&conn->svc->params.sessions);
+	unsigned cores = conn->group->pool->ngroups;
 	struct dgram_sock *dgram;
 
 	dgram = host_alloc(sizeof(*dgram));
 	if (dgram == NULL)
 		return (ENOMEM);
 	memset(dgram, 0, sizeof(*dgram));
+	dgram->bound = conn->rx.local;
 	ksf_list_init(&dgram->fresh);
 	ksf_list_init(&dgram->settled);
 	if (!(conn->flags & KSF_LISTEN_PLAIN)) {
-		for (dgram->nbuckets = 64; dgram->nbuckets < limit; dgram->nbuckets *= 2)
+		dgram->limit = (conn->svc->params.sessions + cores - 1) / cores;
+		for (dgram->nbuckets = 64; dgram->nbuckets < dgram->limit; dgram->nbuckets *= 2)
 			continue;
 		dgram->buckets = host_alloc(dgram->nbuckets * sizeof(dgram->buckets[0]));
 		if (dgram->buckets == NULL) {
@@ -176,6 +178,11 @@ static void
 one_datagram(struct ksf_conn *conn, struct host_dgram *dgram)
 {
 	struct ksf_conn *session;
+
+	/* The system tells the address only where the socket is bound to none, and never the port. */
+	if (dgram->local.family == 0)
+		dgram->local = conn->dgram->bound;
+	dgram->local.port = conn->dgram->bound.port;
 
 	conn_stat(conn, ST_DGRAMS_IN, 1);
 	conn_stat(conn, ST_BYTES_IN, dgram->q.len);

@@ -12,12 +12,14 @@
 
 struct dgram_sock {
 	struct ksf_task	  *pending;	/* (a) sessions with events */
+	struct ksf_addr	   bound;	/* (c) the socket's own address */
 	struct host_dgram  rx[DGRAM_BATCH];	/* (q) */
 	struct host_dgram  tx[DGRAM_BATCH];	/* (q) output, in order */
 	unsigned	   ntx;	/* (q) */
 	struct ksf_conn	 **buckets;	/* (q) sessions by address; NULL on a plain socket */
 	unsigned	   nbuckets;	/* (c) a power of two */
 	unsigned	   nsessions;	/* (q) */
+	unsigned	   limit;	/* (c) most of them: this core's share of the parameter `sessions` */
 	struct ksf_list	   fresh;	/* (q) sessions that have sent one datagram, oldest use first */
 	struct ksf_list	   settled;	/* (q) the others, oldest use first */
 };

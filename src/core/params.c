@@ -47,7 +47,7 @@ const struct ksf_param svc_param_table[] = {
 	NUMBER(KSF_PARAM_U64, memmax, "memmax", "bytes", RUNTIME, GIB, 65536, UINT64_MAX,
 	    "memory all connections may keep; reading slows above it"),
 	U32(dgram_max, "bytes", RUNTIME, 65507, 1, 65507, "longest UDP datagram taken; longer ones are dropped"),
-	U32(sessions, "sessions", 0, 16384, 1, 1048576, "most UDP sessions (peers)"),
+	U32(sessions, "sessions", 0, 16384, 1, 1048576, "most UDP sessions (peers) at each address, spread over the cores"),
 	NUMBER(KSF_PARAM_U32, session_ms, "session_timeout_ms", "ms", RUNTIME, 60000, 100, DAY_MS,
 	    "a UDP session idle for this long is closed"),
 	NUMBER(KSF_PARAM_U32, idle_ms, "idle_timeout_ms", "ms", RUNTIME, 0, 0, DAY_MS,
@@ -123,22 +123,25 @@ check_backend(const char *value, char *why, size_t whylen)
 	return (EINVAL);
 }
 
-/* A decimal number at *text, which moves behind it; false when there is none. */
-static bool
+/*
+ * A decimal number at *text, which moves behind its digits. 0, EINVAL when there is none, ERANGE when it is too large.
+ */
+static int
 parse_decimal(const char **text, uint64_t *value)
 {
 	const char *p = *text;
+	unsigned digit;
+	int error = *p >= '0' && *p <= '9' ? 0 : EINVAL;
 
 	*value = 0;
 	for (; *p >= '0' && *p <= '9'; p++) {
-		if (*value > (UINT64_MAX - 9) / 10)
-			return (false);
-		*value = *value * 10 + (uint64_t)(*p - '0');
+		digit = (unsigned)(*p - '0');
+		if (*value > (UINT64_MAX - digit) / 10)
+			error = ERANGE;
+		*value = *value * 10 + digit;
 	}
-	if (p == *text)
-		return (false);
 	*text = p;
-	return (true);
+	return (error);
 }
 
 unsigned
@@ -148,12 +151,12 @@ cpus_parse(const char *text, unsigned *cpus, unsigned max)
 	unsigned count = 0;
 
 	for (;;) {
-		if (!parse_decimal(&text, &first))
+		if (parse_decimal(&text, &first) != 0)
 			return (0);
 		last = first;
 		if (*text == '-') {
 			text++;
-			if (!parse_decimal(&text, &last))
+			if (parse_decimal(&text, &last) != 0)
 				return (0);
 		}
 		if (last < first || last >= 65536)
@@ -186,14 +189,13 @@ parse_number(const char *text, uint64_t *value)
 		char	 suffix;
 		unsigned shift;
 	} units[] = { { 'k', 10 }, { 'K', 10 }, { 'm', 20 }, { 'M', 20 }, { 'g', 30 }, { 'G', 30 } };
+	int error = parse_decimal(&text, value);
 
-	if (!parse_decimal(&text, value))
-		return (EINVAL);
-	if (*text == '\0')
-		return (0);
+	if (error == EINVAL || *text == '\0')
+		return (error);
 	for (unsigned i = 0; i < ksf_nelem(units); i++) {
 		if (*text == units[i].suffix && text[1] == '\0') {
-			if (*value > UINT64_MAX >> units[i].shift)
+			if (error != 0 || *value > UINT64_MAX >> units[i].shift)
 				return (ERANGE);
 			*value <<= units[i].shift;
 			return (0);

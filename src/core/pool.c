@@ -17,17 +17,14 @@ static void worker_main(void *arg);
 /*
  * The queue.
  */
+/*
+ * Asked by workers that have lowered `awake`. A worker that is just moving the inbox to `ready` may make both look
+ * empty, but it is awake, and looks for itself before it sleeps or blocks.
+ */
 static bool
 queue_empty(struct ksf_group *group)
 {
-	bool empty;
-
-	if (ksf_load(&group->inbox) != NULL)
-		return (false);
-	host_lock_acquire(&group->lock);
-	empty = group->ready == NULL;
-	host_lock_release(&group->lock);
-	return (empty);
+	return (ksf_load(&group->inbox) == NULL && ksf_load(&group->ready) == NULL);
 }
 
 static void
@@ -40,8 +37,24 @@ wake_one(struct ksf_group *group)
 void
 pool_run(struct ksf_group *group, struct ksf_task *task)
 {
-	struct ksf_task *first = ksf_load_relaxed(&group->inbox);
+	struct ksf_worker *self = pool_self();
+	struct ksf_task *first;
 
+	/*
+	 * What a worker's own poll has found it runs next, before it sleeps or blocks: these are conns' tasks, which do
+	 * neither. No other worker needs to see them.
+	 */
+	if (self != NULL && self->harvesting && self->group == group) {
+		task->next = NULL;
+		if (self->local == NULL)
+			self->local = task;
+		else
+			self->local_last->next = task;
+		self->local_last = task;
+		return;
+	}
+
+	first = ksf_load_relaxed(&group->inbox);
 	do
 		task->next = first;
 	while (!ksf_cas(&group->inbox, &first, task));
@@ -64,8 +77,11 @@ collect(struct ksf_group *group)
 	}
 	if (oldest == NULL)
 		return;
-	*group->ready_tail = oldest;
-	group->ready_tail = &newest->next;
+	if (group->ready == NULL)
+		ksf_store(&group->ready, oldest);
+	else
+		group->ready_last->next = oldest;
+	group->ready_last = newest;
 }
 
 static struct ksf_task *
@@ -73,14 +89,14 @@ take(struct ksf_group *group)
 {
 	struct ksf_task *task;
 
+	if (ksf_load_relaxed(&group->ready) == NULL && ksf_load_relaxed(&group->inbox) == NULL)
+		return (NULL);
 	host_lock_acquire(&group->lock);
-	if (group->ready == NULL && ksf_load_relaxed(&group->inbox) != NULL)
+	if (group->ready == NULL)
 		collect(group);
 	task = group->ready;
 	if (task != NULL) {
-		group->ready = task->next;
-		if (group->ready == NULL)
-			group->ready_tail = &group->ready;
+		ksf_store_release(&group->ready, task->next);
 		group->taken++;
 	}
 	host_lock_release(&group->lock);
@@ -106,41 +122,69 @@ run_blocking(struct ksf_group *group, struct ksf_task *task)
 	bool alone;
 
 	host_lock_acquire(&group->lock);
-	alone = group->asleep == 0;
+	alone = ++group->blocked == group->nworkers;
 	host_lock_release(&group->lock);
-
 	if (ksf_fetch_sub(&group->awake, 1) == 1) {
 		if (alone)
 			kick_maintenance(group->pool);
 		else if (!queue_empty(group))
 			wake_one(group);
 	}
+
 	task->fn(task);
+
 	ksf_fetch_add(&group->awake, 1);
+	host_lock_acquire(&group->lock);
+	group->blocked--;
+	host_lock_release(&group->lock);
+}
+
+static void
+run_task(struct ksf_group *group, struct ksf_task *task)
+{
+	bool counted = task->flags & TASK_COUNTED;
+
+	if (ksf_unlikely(task->flags & KSF_TASK_MAY_BLOCK))
+		run_blocking(group, task);
+	else
+		task->fn(task);
+
+	/* The task's memory may be gone by now. */
+	if (counted)
+		group->pool->conf.task_done(group->pool->conf.arg);
 }
 
 /* Returns true when the budget was spent and tasks are left. */
 static bool
-run_tasks(struct ksf_group *group)
+run_tasks(struct ksf_worker *worker)
 {
 	struct ksf_task *task;
-	bool counted;
 
+	while ((task = worker->local) != NULL) {
+		worker->local = task->next;
+		run_task(worker->group, task);
+	}
 	for (unsigned n = 0; n < RUN_BATCH; n++) {
-		task = take(group);
+		task = take(worker->group);
 		if (task == NULL)
 			return (false);
-		counted = task->flags & TASK_COUNTED;
-		if (ksf_unlikely(task->flags & KSF_TASK_MAY_BLOCK))
-			run_blocking(group, task);
-		else
-			task->fn(task);
-
-		/* The task's memory may be gone by now. */
-		if (counted)
-			group->pool->conf.task_done(group->pool->conf.arg);
+		run_task(worker->group, task);
 	}
 	return (true);
+}
+
+/* Take what the poll has found; the queue is looked at next. */
+static void
+harvest(struct ksf_worker *worker)
+{
+	struct ksf_group *group = worker->group;
+
+	/* The wake-up may be among it. A producer that still sees the flag has pushed before it is cleared here. */
+	if (ksf_load_relaxed(&group->waking) != 0)
+		ksf_exchange(&group->waking, 0);
+	worker->harvesting = true;
+	host_poll_post(group->poll, worker->events);
+	worker->harvesting = false;
 }
 
 /*
@@ -173,22 +217,12 @@ static bool
 sleep_worker(struct ksf_worker *worker)
 {
 	struct ksf_group *group = worker->group;
-	bool found = true, spare;
-
-	host_lock_acquire(&group->lock);
-	group->asleep++;
-	spare = group->nworkers > group->pool->conf.tdmin;
-	host_lock_release(&group->lock);
+	bool spare = ksf_load_relaxed(&group->nworkers) > group->pool->conf.tdmin, found = true;
 
 	ksf_fetch_sub(&group->awake, 1);
 	if (queue_empty(group) && !ksf_load(&group->pool->stopping))
 		found = host_poll_wait(group->poll, worker->events, spare ? IDLE_EXIT_MS : HOST_FOREVER);
 	ksf_fetch_add(&group->awake, 1);
-	ksf_exchange(&group->waking, 0);
-
-	host_lock_acquire(&group->lock);
-	group->asleep--;
-	host_lock_release(&group->lock);
 	return (found || !spare);
 }
 
@@ -202,7 +236,7 @@ may_exit(struct ksf_worker *worker)
 	host_lock_acquire(&group->lock);
 	exits = group->nworkers > group->pool->conf.tdmin;
 	if (exits) {
-		group->nworkers--;
+		ksf_store_relaxed(&group->nworkers, group->nworkers - 1);
 		worker->exited = true;
 	}
 	host_lock_release(&group->lock);
@@ -219,14 +253,14 @@ worker_main(void *arg)
 
 	host_self_set(worker);
 	for (;;) {
-		more = run_tasks(group);
+		more = run_tasks(worker);
 		if (more)
 			(void)host_poll_wait(group->poll, worker->events, 0);
 		else if (ksf_load(&pool->stopping))
 			break;
 		else if (!spin(worker) && !sleep_worker(worker) && may_exit(worker))
 			break;
-		host_poll_post(group->poll, worker->events);
+		harvest(worker);
 	}
 
 	/*
@@ -278,7 +312,7 @@ worker_start(struct ksf_group *group)
 	host_lock_acquire(&group->lock);
 	worker->next = group->workers;
 	group->workers = worker;
-	group->nworkers++;
+	ksf_store_relaxed(&group->nworkers, group->nworkers + 1);
 	host_lock_release(&group->lock);
 	error = host_thread_start(&worker->thread, pool->conf.name, group->cpu, worker_main, worker);
 	if (error == 0)
@@ -291,7 +325,7 @@ worker_start(struct ksf_group *group)
 			break;
 		}
 	}
-	group->nworkers--;
+	ksf_store_relaxed(&group->nworkers, group->nworkers - 1);
 	host_lock_release(&group->lock);
 	ksf_fetch_sub(&group->awake, 1);
 fail:
@@ -336,20 +370,19 @@ unlink_worker(struct ksf_group *group, bool exited_only)
 	return (worker);
 }
 
-/* One more worker when tasks wait and nobody takes them. */
+/* One more worker when all are blocked, or tasks have waited since the last tick and nobody took one. */
 static void
 maybe_grow(struct ksf_group *group)
 {
-	struct ksf_pool *pool = group->pool;
-	bool waits, stuck, room;
+	bool waits = !queue_empty(group), stuck, room;
 
-	waits = !queue_empty(group);
 	host_lock_acquire(&group->lock);
-	stuck = group->asleep == 0 &&
-	    (ksf_load(&group->awake) == 0 || (waits && group->waited && group->taken == group->taken_seen));
+	stuck = group->blocked == group->nworkers ||
+	    (waits && group->waited && group->taken == group->taken_seen &&
+		ksf_load(&group->awake) + group->blocked >= group->nworkers);
+	room = group->nworkers < group->pool->conf.tdmax;
 	group->taken_seen = group->taken;
 	group->waited = waits;
-	room = group->nworkers < pool->conf.tdmax;
 	host_lock_release(&group->lock);
 
 	/* Short of memory or threads: the next tick tries again. */
@@ -407,7 +440,6 @@ group_init(struct ksf_group *group, struct ksf_pool *pool, unsigned index)
 	group->pool = pool;
 	group->index = index;
 	group->cpu = pool->conf.cpus[index];
-	group->ready_tail = &group->ready;
 	error = host_poll_create(&group->poll, pool->conf.backend);
 	if (error != 0)
 		return (error);
@@ -502,9 +534,8 @@ pool_stop(struct ksf_pool *pool)
 void
 pool_stat_add(struct ksf_pool *pool, struct ksf_worker *worker, unsigned index, uint64_t n)
 {
-	/* A worker is the only writer of its own counters: no read-modify-write on memory that others write. */
 	if (worker != NULL && worker->group->pool == pool)
-		ksf_store_relaxed(&worker->stats[index], worker->stats[index] + n);
+		worker_stat_add(worker, index, n);
 	else
 		ksf_add_relaxed(&pool->conf.stats[index], n);
 }

@@ -24,6 +24,9 @@ struct ksf_pool;
 struct ksf_worker {
 	struct ksf_group    *group;	/* (c) */
 	struct host_events  *events;	/* (w) what its last poll found */
+	struct ksf_task	    *local;	/* (w) conns' tasks found by its own poll, oldest first */
+	struct ksf_task	    *local_last;	/* (w) valid while local is not NULL */
+	bool		     harvesting;	/* (w) in host_poll_post() */
 	struct kbuf_cache    cache;	/* (w) recycled segments */
 	uint64_t	    *stats;	/* (w) its share of the service's statistics */
 	uint64_t	     spin_ns;	/* (w) how long to look before it sleeps, adapted */
@@ -40,19 +43,22 @@ struct ksf_group {
 	struct timer_wheel wheel;	/* timers of this group's conns; has its own lock */
 
 	/* Producers push onto inbox, newest first, without a lock; consumers turn it over into ready. */
-	struct ksf_task	  *inbox ksf_aligned(KSF_CACHELINE);	/* (a) */
+	char		   pad_producers[KSF_CACHELINE];
+	struct ksf_task	  *inbox;	/* (a) */
 	unsigned	   awake;	/* (a) workers that will look at the queue before they sleep */
 	unsigned	   waking;	/* (a) a wake-up is on its way */
 
-	struct host_lock   lock ksf_aligned(KSF_CACHELINE);
-	struct ksf_task	  *ready;	/* (l) oldest first */
-	struct ksf_task	 **ready_tail;	/* (l) */
+	char		   pad_consumers[KSF_CACHELINE];
+	struct host_lock   lock;
+	struct ksf_task	  *ready;	/* (l, read a) oldest first */
+	struct ksf_task	  *ready_last;	/* (l) valid while ready is not NULL */
 	struct ksf_worker *workers;	/* (l) */
-	unsigned	   nworkers;	/* (l) not exited */
-	unsigned	   asleep;	/* (l) workers in host_poll_wait() */
+	unsigned	   nworkers;	/* (l, read a) not exited */
+	unsigned	   blocked;	/* (l) workers in a task that may block */
 	uint64_t	   taken;	/* (l) tasks taken so far, to see progress */
 	uint64_t	   taken_seen;	/* (p) `taken` at the last tick of the maintenance thread */
 	bool		   waited;	/* (p) tasks waited at the last tick */
+	char		   pad_end[KSF_CACHELINE];
 };
 
 struct ksf_pool_conf {
@@ -99,6 +105,15 @@ static inline struct ksf_worker *
 pool_self(void)
 {
 	return (host_self());
+}
+
+/*
+ * Add to a statistic of the calling worker: the only writer of its own counters, it needs no atomic read-modify-write.
+ */
+static inline void
+worker_stat_add(struct ksf_worker *self, unsigned index, uint64_t n)
+{
+	__atomic_store_n(&self->stats[index], self->stats[index] + n, __ATOMIC_RELAXED);
 }
 
 /* Add to a statistic on behalf of a worker (NULL: any other context). */

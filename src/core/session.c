@@ -4,10 +4,13 @@
  * runs in the task of the socket.
  *
  * Anybody can send a datagram with any source address, so the table can be flooded. A session is `fresh` until its
- * peer has sent a second datagram; when the table is full the oldest fresh session makes room. Settled sessions are
- * never evicted: if there are only those, newcomers are refused until one expires.
+ * peer has sent a second datagram; when the table is full the oldest fresh session makes room, or else the settled one
+ * that has been silent for longest. A peer that has been heard within the last second keeps its session: if all have,
+ * newcomers are refused.
  */
 #include "dgram.h"
+
+#define KEEP_TICKS 10u	/* a settled session used within this time is not evicted */
 
 /* What a session is found by; no padding. */
 struct session_key {
@@ -51,27 +54,39 @@ session_finish(struct ksf_conn *session, int error)
 	*link = session->hash_next;
 	ksf_list_remove(&session->link);
 	sock->dgram->nsessions--;
-	ksf_fetch_sub(&session->svc->nsessions, 1);
 	ksf_store_relaxed(&session->runner, sock->runner);
 	conn_stat(session, ST_SESSIONS, (uint64_t)-1);
 	conn_finish(session, error);
 }
 
-/* A full table: the oldest fresh session of this socket goes. False when there is none. */
+/* The session that has to go first when the table is full, or NULL. */
+static struct ksf_conn *
+find_victim(struct ksf_conn *sock)
+{
+	struct ksf_list *lists[] = { &sock->dgram->fresh, &sock->dgram->settled };
+	struct ksf_conn *session;
+
+	for (unsigned i = 0; i < ksf_nelem(lists); i++) {
+		if (ksf_list_empty(lists[i]))
+			continue;
+		session = ksf_container_of(lists[i]->next, struct ksf_conn, link);
+		if (ksf_load(&session->inflight) == 0 &&
+		    (session->fresh || conn_now(sock) - session->active_at > KEEP_TICKS))
+			return (session);
+	}
+	return (NULL);
+}
+
+/* Make room in a full table. */
 static bool
 evict(struct ksf_conn *sock)
 {
-	struct ksf_conn *session;
+	struct ksf_conn *victim = find_victim(sock);
 
-	if (ksf_list_empty(&sock->dgram->fresh))
-		return (false);
-	session = ksf_container_of(sock->dgram->fresh.next, struct ksf_conn, link);
-	if (ksf_load(&session->inflight) != 0)
+	if (victim == NULL)
 		return (false);
 	conn_stat(sock, ST_SESSIONS_EVICTED, 1);
-	ksf_conn_hold(session);
-	session_finish(session, ECANCELED);
-	ksf_conn_rele(session);
+	session_finish(victim, ECANCELED);
 	return (true);
 }
 
@@ -85,14 +100,12 @@ session_new(struct ksf_conn *sock, const struct host_dgram *dgram)
 		conn_stat(sock, ST_REFUSED_ALLOW, 1);
 		return (NULL);
 	}
-	if (ksf_fetch_add(&svc->nsessions, 1) >= ksf_param_u32(&svc->params.sessions) && !evict(sock)) {
-		ksf_fetch_sub(&svc->nsessions, 1);
+	if (sock->dgram->nsessions >= sock->dgram->limit && !evict(sock)) {
 		conn_stat(sock, ST_SESSIONS_REFUSED, 1);
 		return (NULL);
 	}
 	session = conn_new(svc, sock->group, CONN_SESSION, sock->ops);
 	if (session == NULL) {
-		ksf_fetch_sub(&svc->nsessions, 1);
 		conn_stat(sock, ST_MEM_SHORT, 1);
 		return (NULL);
 	}

@@ -47,33 +47,44 @@ flush(struct ksf_conn *conn)
 	}
 	if (conn->txq.len != before) {
 		conn_stat(conn, ST_BYTES_OUT, before - conn->txq.len);
-		ksf_store_relaxed(&conn->active_at, conn_now(conn));
-		ksf_store_relaxed(&conn->stalled_at, 0);
+		conn->moved = true;
+		if (conn->stalled_at != 0)
+			ksf_store_relaxed(&conn->stalled_at, 0);
 	}
-	if (error != 0 && error != EAGAIN) {
-		fail(conn, ST_COUNT, error);
+	if (error == 0)
 		return;
-	}
-	if (conn->txq.len == 0)
-		ksf_store_relaxed(&conn->stalled_at, 0);
-	else if (conn->stalled_at == 0)
+	if (error != EAGAIN)
+		fail(conn, ST_COUNT, error);
+	else if (conn->stalled_at == 0) {
 		ksf_store_relaxed(&conn->stalled_at, ksf_max(conn_now(conn), 1u));
+		conn_arm(conn);
+	}
 }
 
-/* Track the water marks; tell the service when output has drained. */
-static void
-watermarks(struct ksf_conn *conn)
+/* After input(): output may be above the high-water mark. */
+static inline void
+high_water(struct ksf_conn *conn)
 {
-	if (!conn->tx_above) {
-		if (conn->txq.len >= ksf_param_u32(&conn->svc->params.txhiwat)) {
-			conn->tx_above = true;
-			conn_stat(conn, ST_PAUSES, 1);
-		}
-	} else if (conn->txq.len <= ksf_min(ksf_param_u32(&conn->svc->params.txlowat),
-					ksf_param_u32(&conn->svc->params.txhiwat) - 1)) {
-		conn->tx_above = false;
-		if (conn->state == CONN_OPEN && conn->ops->drained != NULL)
-			conn->ops->drained(conn);
+	if (ksf_unlikely(conn->txq.len >= ksf_param_u32(&conn->svc->params.txhiwat)) && !conn->tx_above) {
+		conn->tx_above = true;
+		conn_stat(conn, ST_PAUSES, 1);
+	}
+}
+
+/* After a send: output that was above the high-water mark may be below the low one; tell the service. */
+static inline void
+low_water(struct ksf_conn *conn)
+{
+	const struct svc_params *params = &conn->svc->params;
+
+	if (ksf_likely(!conn->tx_above))
+		return;
+	if (conn->txq.len > ksf_min(ksf_param_u32(&params->txlowat), ksf_param_u32(&params->txhiwat) - 1))
+		return;
+	conn->tx_above = false;
+	if (conn->state == CONN_OPEN && conn->ops->drained != NULL) {
+		conn->ops->drained(conn);
+		high_water(conn);
 	}
 }
 
@@ -96,12 +107,13 @@ deliver(struct ksf_conn *conn)
 	if (rx->q.len == 0 && !rx->eof)
 		return;
 	rx->need = 0;
+	conn->told_full = false;
 	conn->ops->input(conn, rx);
-	watermarks(conn);
+	high_water(conn);
 
 	if (ksf_load_relaxed(&conn->close_error) != CLOSE_NONE)
 		return;
-	conn->rx_held = rx->q.len != 0 && ksf_conn_full(conn);
+	conn->rx_held = rx->q.len != 0 && (conn->rx_held || ksf_conn_full(conn));
 	if (conn->rx_held)
 		return;
 	if (rx->eof) {
@@ -113,7 +125,7 @@ deliver(struct ksf_conn *conn)
 	}
 }
 
-/* How much may be read now; 0 when reading has to wait. */
+/* How much may be read now, if the socket is readable; 0 when reading has to wait. */
 static size_t
 read_room(struct ksf_conn *conn)
 {
@@ -121,7 +133,7 @@ read_room(struct ksf_conn *conn)
 	uint32_t rxmax = ksf_param_u32(&conn->svc->params.rxmax);
 	size_t room = READ_BYTES;
 
-	if (!conn->readable || conn->rx.eof || conn->state != CONN_OPEN || conn->mem_wait || conn->rx_held ||
+	if (conn->rx.eof || conn->state != CONN_OPEN || conn->mem_wait || conn->rx_held ||
 	    ksf_load_relaxed(&conn->close_error) != CLOSE_NONE || ksf_conn_full(conn))
 		return (0);
 	room = ksf_min(room, hiwat - conn->txq.len);
@@ -148,7 +160,7 @@ read_input(struct ksf_conn *conn, size_t *budget)
 	bool more;
 	int error;
 
-	while (*budget > 0 && (room = read_room(conn)) > 0) {
+	while (conn->readable && *budget > 0 && (room = read_room(conn)) > 0) {
 		before = conn->rx.q.len;
 		conn_stat(conn, ST_RECEIVES, 1);
 		error = host_sock_recv(&conn->sock, &conn->rx.q, room, &more);
@@ -171,7 +183,7 @@ read_input(struct ksf_conn *conn, size_t *budget)
 		conn->readable = got != 0 && (more || conn->eof_seen);
 		*budget -= ksf_min(*budget, got);
 		conn_stat(conn, ST_BYTES_IN, got);
-		ksf_store_relaxed(&conn->active_at, conn_now(conn));
+		conn->moved = true;
 		deliver(conn);
 		if (conn->state == CONN_CLOSED)
 			return;
@@ -179,7 +191,7 @@ read_input(struct ksf_conn *conn, size_t *budget)
 			flush(conn);
 			if (conn->state == CONN_CLOSED)
 				return;
-			watermarks(conn);
+			low_water(conn);
 		}
 	}
 }
@@ -299,7 +311,12 @@ pump(struct ksf_conn *conn)
 			flush(conn);
 		if (conn->state == CONN_CLOSED)
 			return;
-		watermarks(conn);
+		low_water(conn);
+		if (conn->txq.len != 0 && !conn->tx_want) {
+			/* drained() has made more output; the other conns of the core get their turn first. */
+			conn_post(conn, EV_SEND);
+			return;
+		}
 
 		/* A full conn that is no longer: what input() had to leave can go on. */
 		if (conn->state == CONN_OPEN && conn->rx_held && !ksf_conn_full(conn)) {
@@ -309,7 +326,7 @@ pump(struct ksf_conn *conn)
 			if (conn->txq.len != 0)
 				continue;
 		}
-		if (read_room(conn) == 0)
+		if (!conn->readable || read_room(conn) == 0)
 			return;
 		if (budget == 0) {
 			conn_post(conn, EV_IN);
@@ -319,11 +336,13 @@ pump(struct ksf_conn *conn)
 }
 
 /* What is kept until the next run should be small, and is charged to the service's budget. */
-static void
+static inline void
 settle_memory(struct ksf_conn *conn)
 {
 	size_t mem = 0;
 
+	if (ksf_likely(conn->rx.q.len == 0 && conn->txq.len == 0 && conn->mem == 0))
+		return;
 	if (conn->rx.q.len != 0) {
 		kbufq_compact(&conn->rx.q);
 		mem += kbufq_truesize(&conn->rx.q);
@@ -360,7 +379,10 @@ stream_run(struct ksf_conn *conn, uint32_t events)
 		return;
 	}
 	settle_memory(conn);
-	conn_arm(conn);
+	if (conn->moved) {
+		conn->moved = false;
+		ksf_store_relaxed(&conn->active_at, conn_now(conn));
+	}
 }
 
 void

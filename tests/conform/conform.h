@@ -10,6 +10,8 @@
 #include <sys/types.h>
 #include <sys/socket.h>
 
+#include <netinet/in.h>
+
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -34,10 +36,10 @@ struct run;
 enum check_needs {
 	NEEDS_PRIVILEGED_PORT = 1 << 0, /* may bind source ports below 1024 */
 	NEEDS_RAW_SOCKET = 1 << 1,      /* may open raw sockets */
-	NEEDS_MANY_FILES = 1 << 2       /* may open MANY_FILES descriptors at once */
+	NEEDS_MANY_FILES = 1 << 2       /* may have MANY_FILES descriptors open at once */
 };
 
-enum { MANY_FILES = 1100 };
+enum { MANY_FILES = 1100, MANY_FILES_QUICK = 200 };
 
 struct check {
 	const char *name;        /* unique within the service: lower case, words joined by '-' */
@@ -65,10 +67,17 @@ struct service {
 
 extern const struct service kecho_service;
 
+/* An IPv4 or IPv6 socket address; generic.sa_family says which. */
+union address {
+	struct sockaddr generic;
+	struct sockaddr_in ipv4;
+	struct sockaddr_in6 ipv6;
+};
+
 /* Where the service under test listens. */
 struct target {
 	const struct service *service;
-	struct sockaddr_storage address; /* port included */
+	union address address; /* port included */
 	socklen_t address_length;
 };
 

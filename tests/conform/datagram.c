@@ -80,8 +80,8 @@ peer_open_port(struct run *run, struct peer *peer, enum peer_mode mode, uint16_t
 		return (error);
 	}
 	net_set_buffers(fd, BUFFER_BYTES);
-	if (mode == PEER_CONNECTED && connect(fd, (const struct sockaddr *)&run->target->address,
-					  run->target->address_length) != 0)
+	if (mode == PEER_CONNECTED &&
+	    connect(fd, &run->target->address.generic, run->target->address_length) != 0)
 		run_fail(run, "cannot connect a UDP socket: %s", strerror(errno));
 	*peer = (struct peer){
 		.fd = fd,
@@ -123,7 +123,7 @@ peer_send(struct run *run, struct peer *peer, uint32_t length)
 			sent = send(peer->fd, buffer, length, MSG_NOSIGNAL);
 		else
 			sent = sendto(peer->fd, buffer, length, MSG_NOSIGNAL,
-			    (const struct sockaddr *)&target->address, target->address_length);
+			    &target->address.generic, target->address_length);
 		if (sent == (ssize_t)length)
 			return;
 		/* A full queue on the way (ENOBUFS) is a loss like any other. */
@@ -142,10 +142,10 @@ static bool
 peer_try_receive(struct run *run, struct peer *peer, struct reply *reply)
 {
 	unsigned char buffer[DATAGRAM_MAX_IPV6 + 1];
-	struct sockaddr_storage from = { 0 };
+	union address from = { 0 };
 	socklen_t from_length = sizeof(from);
 	ssize_t received = recvfrom(
-	    peer->fd, buffer, sizeof(buffer), 0, (struct sockaddr *)&from, &from_length);
+	    peer->fd, buffer, sizeof(buffer), 0, &from.generic, &from_length);
 
 	if (received < 0) {
 		if (!net_would_block(errno))

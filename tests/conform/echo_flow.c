@@ -19,7 +19,8 @@ enum {
 	 * socket buffers of both ends, whose limits are the systems' and may be tens of MiB.
 	 */
 	UNREAD_BOUND = 128 * MIB,
-	FILL_BYTES = 4 * MIB, /* per connection, where many or short ones are to be blocked */
+	FILL_BYTES = 4 * MIB,         /* that block one of many connections */
+	FILL_BYTES_SINGLE = 32 * MIB, /* that block the only one */
 	NEVER_READERS = 50,
 };
 
@@ -29,7 +30,7 @@ check_backpressure(struct run *run)
 	struct stream stream;
 
 	stream_open_small(run, &stream, 256 * KIB);
-	for (unsigned round = 0; round < 3; round++) {
+	for (unsigned rounds = run_size(run, 3, 2); rounds > 0; rounds--) {
 		uint64_t before = stream.sent;
 
 		if (streams_fill(run, &stream, 1, UNREAD_BOUND) == 0)
@@ -65,12 +66,15 @@ round_trips(struct run *run, unsigned count)
 static void
 slow_reader(struct run *run)
 {
+	enum { PIECE_BYTES = 64 * KIB };
 	struct stream stream;
 
 	stream_open_small(run, &stream, SMALL_BUFFER);
 	for (unsigned left = run_size(run, 150, 40); left > 0; left--) {
-		while (stream.sent < 64 * MIB && stream_try_send(run, &stream, 64 * KIB) > 0)
-			continue;
+		size_t taken = PIECE_BYTES;
+
+		while (stream.sent < UNREAD_BOUND && taken > 0)
+			taken = stream_try_send(run, &stream, PIECE_BYTES);
 		stream_try_receive(run, &stream, 1 + random_below(&run->random, 8 * KIB));
 		run_pause(run, 10);
 	}
@@ -129,8 +133,8 @@ check_crawling_reader(struct run *run)
 	struct stream stream;
 
 	stream_open_small(run, &stream, SMALL_BUFFER);
-	if (streams_fill(run, &stream, 1, FILL_BYTES) == 0)
-		run_note(run, "%d bytes did not block the server", FILL_BYTES);
+	if (streams_fill(run, &stream, 1, FILL_BYTES_SINGLE) == 0)
+		run_note(run, "%d bytes did not block the server", FILL_BYTES_SINGLE);
 	for (unsigned left = 500; left > 0 && stream.received < stream.sent; left--)
 		if (stream_try_receive(run, &stream, 1 + left % 3) == 0)
 			stream_wait(run, &stream, POLLIN, "reading a few bytes at a time");

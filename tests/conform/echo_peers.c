@@ -223,7 +223,7 @@ static int
 open_raw(struct run *run)
 {
 	enum { BUFFER_BYTES = 1024 * 1024 };
-	int family = run->target->address.ss_family;
+	int family = run->target->address.generic.sa_family;
 	int fd = socket(family, SOCK_RAW, IPPROTO_UDP);
 
 	if (fd < 0)
@@ -250,11 +250,11 @@ make_raw(struct run *run, struct raw_datagram *datagram, uint16_t source_port)
 static void
 send_raw(struct run *run, int fd, const struct raw_datagram *datagram)
 {
-	struct sockaddr_storage address = run->target->address;
+	union address address = run->target->address;
 
 	/* Raw sockets have no ports. */
 	net_set_port(&address, 0);
-	if (sendto(fd, datagram, sizeof(*datagram), MSG_NOSIGNAL, (struct sockaddr *)&address,
+	if (sendto(fd, datagram, sizeof(*datagram), MSG_NOSIGNAL, &address.generic,
 		run->target->address_length) != (ssize_t)sizeof(*datagram))
 		run_fail(run, "cannot send a datagram through a raw socket: %s", strerror(errno));
 }
@@ -285,8 +285,8 @@ received_raw(struct run *run, int fd, const struct raw_datagram *expected)
 	 * IPv4 raw sockets pass the IP header, too; its length is in units of 4 bytes. The checksum
 	 * may differ.
 	 */
-	if (run->target->address.ss_family == AF_INET && length > 0)
-		header = (buffer[0] & 0x0fU) * 4;
+	if (run->target->address.generic.sa_family == AF_INET && length > 0)
+		header = (buffer[0] & (size_t)0x0f) * 4;
 	if (length < 0 || (size_t)length != header + sizeof(*expected))
 		return (false);
 	return (memcmp(buffer + header, expected, offsetof(struct raw_datagram, checksum)) == 0 &&
@@ -302,14 +302,14 @@ received_raw(struct run *run, int fd, const struct raw_datagram *expected)
 static void
 check_own_address(struct run *run)
 {
-	struct sockaddr_storage address = run->target->address;
+	union address address = run->target->address;
 	struct raw_datagram datagram;
 	unsigned copies = 0;
 	uint64_t until_ns;
 	int fd = open_raw(run);
 
 	net_set_port(&address, 0);
-	if (bind(fd, (struct sockaddr *)&address, run->target->address_length) != 0)
+	if (bind(fd, &address.generic, run->target->address_length) != 0)
 		run_skip(run, "cannot send from the service's address: %s", strerror(errno));
 	make_raw(run, &datagram, net_port(&run->target->address));
 	send_raw(run, fd, &datagram);

@@ -90,7 +90,7 @@ send_error(const struct peer *peer, uint32_t length)
 static void
 check_too_large(struct run *run)
 {
-	bool ipv6 = run->target->address.ss_family == AF_INET6;
+	bool ipv6 = run->target->address.generic.sa_family == AF_INET6;
 	uint32_t length = (ipv6 ? DATAGRAM_MAX_IPV6 : DATAGRAM_MAX_IPV4) + 1;
 	struct peer peer;
 	int error;
@@ -113,7 +113,7 @@ check_beyond_promise(struct run *run)
 {
 	struct peer peer;
 
-	if (run->target->address.ss_family != AF_INET6)
+	if (run->target->address.generic.sa_family != AF_INET6)
 		run_skip(run, "IPv4 has no datagrams of more than %u bytes", DATAGRAM_MAX_IPV4);
 	peer_open(run, &peer, PEER_CONNECTED);
 	for (uint32_t length = DATAGRAM_MAX_ECHO + 1; length <= DATAGRAM_MAX_IPV6; length++)

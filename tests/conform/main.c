@@ -61,10 +61,10 @@ print_usage(FILE *stream)
 	fprintf(stream, "\n");
 }
 
-static void warn_usage(const char *format, ...) CONFORM_PRINTF(1, 2);
+static void print_error(const char *format, ...) CONFORM_PRINTF(1, 2);
 
 static void
-warn_usage(const char *format, ...)
+print_error(const char *format, ...)
 {
 	va_list arguments;
 
@@ -136,7 +136,7 @@ list_check(const struct service *service, const struct check_table *table,
 }
 
 /* What goes on while the checks of one target are run. */
-struct session {
+struct progress {
 	const struct command_line *command;
 	const struct target *target;
 	struct tap *tap;
@@ -147,21 +147,21 @@ struct session {
 /* Ask the service for a sign of life. If there is none, `verdict` fails and says after which check.
  */
 static void
-ask_service(struct session *session, const struct check_table *table, struct verdict *verdict)
+ask_service(struct progress *progress, const struct check_table *table, struct verdict *verdict)
 {
 	struct verdict probed;
 
-	runner_probe(table->probe, session->target, &session->command->options, &probed);
-	session->answers = probed.outcome == OUTCOME_PASSED;
-	if (session->answers)
+	runner_probe(table->probe, progress->target, &progress->command->options, &probed);
+	progress->answers = probed.outcome == OUTCOME_PASSED;
+	if (progress->answers)
 		return;
 	verdict->outcome = OUTCOME_FAILED;
-	if (session->last_check == NULL)
+	if (progress->last_check == NULL)
 		snprintf(verdict->reason, sizeof(verdict->reason),
 		    "not run, the service does not answer: %.300s", probed.reason);
 	else
 		snprintf(verdict->reason, sizeof(verdict->reason),
-		    "not run, the service does not answer since %s: %.300s", session->last_check,
+		    "not run, the service does not answer since %s: %.300s", progress->last_check,
 		    probed.reason);
 }
 
@@ -174,22 +174,22 @@ static void
 run_check(const struct service *service, const struct check_table *table, const struct check *check,
     void *argument)
 {
-	struct session *session = argument;
-	const struct run_options *options = &session->command->options;
+	struct progress *progress = argument;
+	const struct run_options *options = &progress->command->options;
 	struct verdict verdict = { .outcome = OUTCOME_PASSED };
 	uint64_t started_ns = clock_now_ns();
 
-	if (!session->answers)
-		ask_service(session, table, &verdict);
-	if (session->answers) {
-		runner_check(check, table->probe, session->target, options, &verdict);
-		session->last_check = check->name;
-		session->answers = verdict.outcome != OUTCOME_FAILED;
+	if (!progress->answers)
+		ask_service(progress, table, &verdict);
+	if (progress->answers) {
+		runner_check(check, table->probe, progress->target, options, &verdict);
+		progress->last_check = check->name;
+		progress->answers = verdict.outcome != OUTCOME_FAILED;
 	}
 	if (options->verbose)
 		tap_diagnostic(
 		    "%s took %.3f s", check->name, (double)(clock_now_ns() - started_ns) / 1e9);
-	tap_result(session->tap, service->name, check, &verdict);
+	tap_result(progress->tap, service->name, check, &verdict);
 }
 
 static int
@@ -202,7 +202,7 @@ run_all(const struct command_line *command)
 	for (unsigned i = 0; i < command->target_count; i++)
 		planned += for_each_check(command, command->targets[i].service, NULL, NULL);
 	if (planned == 0) {
-		warn_usage("no check matches; -l lists them");
+		print_error("no check matches; -l lists them");
 		return (EX_USAGE);
 	}
 	tap_begin(&tap, planned);
@@ -211,12 +211,12 @@ run_all(const struct command_line *command)
 	    command->options.quick ? ", quick" : "");
 	for (unsigned i = 0; i < command->target_count; i++) {
 		const struct target *target = &command->targets[i];
-		struct session session = { .command = command, .target = target, .tap = &tap };
+		struct progress progress = { .command = command, .target = target, .tap = &tap };
 		char text[NET_TEXT_SIZE];
 
 		net_format(&target->address, text);
 		tap_diagnostic("%s at %s", target->service->name, text);
-		for_each_check(command, target->service, run_check, &session);
+		for_each_check(command, target->service, run_check, &progress);
 	}
 	tap_diagnostic("%u passed, %u failed, %u skipped in %.1f s", tap.passed, tap.failed,
 	    tap.skipped, (double)(clock_now_ns() - started_ns) / 1e9);
@@ -245,15 +245,15 @@ parse_scale(const char *text, double *scale)
 
 /* Parse SERVICE=PORT into a target at the host's address. Returns an exit status. */
 static int
-parse_target(const char *text, const struct sockaddr_storage *address, socklen_t length,
-    struct target *target)
+parse_target(
+    const char *text, const union address *address, socklen_t length, struct target *target)
 {
 	const char *equals = strchr(text, '=');
 	size_t name_length = equals == NULL ? 0 : (size_t)(equals - text);
 	uintmax_t port;
 
 	if (equals == NULL || !parse_number(equals + 1, UINT16_MAX, &port) || port == 0) {
-		warn_usage("\"%s\" is not of the form SERVICE=PORT", text);
+		print_error("\"%s\" is not of the form SERVICE=PORT", text);
 		return (EX_USAGE);
 	}
 	*target = (struct target){ .address = *address, .address_length = length };
@@ -263,7 +263,7 @@ parse_target(const char *text, const struct sockaddr_storage *address, socklen_t
 		    services[i]->name[name_length] == '\0')
 			target->service = services[i];
 	if (target->service == NULL) {
-		warn_usage("unknown service \"%.*s\"; -h names all", (int)name_length, text);
+		print_error("unknown service \"%.*s\"; -h names all", (int)name_length, text);
 		return (EX_USAGE);
 	}
 	return (EX_OK);
@@ -272,7 +272,7 @@ parse_target(const char *text, const struct sockaddr_storage *address, socklen_t
 static int
 parse_targets(struct command_line *command, int count, char **arguments)
 {
-	struct sockaddr_storage address;
+	union address address;
 	socklen_t length;
 	int error;
 
@@ -281,12 +281,12 @@ parse_targets(struct command_line *command, int count, char **arguments)
 		return (EX_USAGE);
 	}
 	if (count - 1 > MOST_TARGETS) {
-		warn_usage("more than %u services", (unsigned)MOST_TARGETS);
+		print_error("more than %u services", (unsigned)MOST_TARGETS);
 		return (EX_USAGE);
 	}
 	error = net_resolve(arguments[0], &address, &length);
 	if (error != 0) {
-		warn_usage("host %s: %s", arguments[0], gai_strerror(error));
+		print_error("host %s: %s", arguments[0], gai_strerror(error));
 		return (EX_NOHOST);
 	}
 	for (int i = 1; i < count; i++) {
@@ -307,7 +307,7 @@ list_checks(const struct command_line *command)
 	for (size_t i = 0; i < COUNT_OF(services); i++)
 		count += for_each_check(command, services[i], list_check, NULL);
 	if (count == 0) {
-		warn_usage("no check matches");
+		print_error("no check matches");
 		return (EX_USAGE);
 	}
 	return (EX_OK);
@@ -328,7 +328,7 @@ main(int argc, char **argv)
 			return (EX_OK);
 		case 'k':
 			if (command.pattern_count == MOST_PATTERNS) {
-				warn_usage("more than %u patterns", (unsigned)MOST_PATTERNS);
+				print_error("more than %u patterns", (unsigned)MOST_PATTERNS);
 				return (EX_USAGE);
 			}
 			command.patterns[command.pattern_count++] = optarg;
@@ -341,14 +341,14 @@ main(int argc, char **argv)
 			break;
 		case 's':
 			if (!parse_number(optarg, UINT64_MAX, &seed)) {
-				warn_usage("-s %s: not a number of 0 to %ju", optarg,
+				print_error("-s %s: not a number of 0 to %ju", optarg,
 				    (uintmax_t)UINT64_MAX);
 				return (EX_USAGE);
 			}
 			break;
 		case 't':
 			if (!parse_scale(optarg, &command.options.time_scale)) {
-				warn_usage("-t %s: not a number of %g to %g", optarg,
+				print_error("-t %s: not a number of %g to %g", optarg,
 				    TIME_SCALE_MIN, TIME_SCALE_MAX);
 				return (EX_USAGE);
 			}

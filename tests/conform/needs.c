@@ -34,7 +34,7 @@ require_privileged_port(struct run *run)
 static void
 require_raw_socket(struct run *run)
 {
-	int fd = socket(run->target->address.ss_family, SOCK_RAW, IPPROTO_UDP);
+	int fd = socket(run->target->address.generic.sa_family, SOCK_RAW, IPPROTO_UDP);
 
 	if (fd < 0)
 		run_skip(run, "cannot open a raw socket: %s", strerror(errno));
@@ -66,7 +66,7 @@ needs_require(struct run *run, unsigned needs)
 	if ((needs & NEEDS_RAW_SOCKET) != 0)
 		require_raw_socket(run);
 	if ((needs & NEEDS_MANY_FILES) != 0)
-		require_files(run, MANY_FILES);
+		require_files(run, run_size(run, MANY_FILES, MANY_FILES_QUICK));
 }
 
 void

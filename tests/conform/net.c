@@ -37,7 +37,7 @@ enum { LOCAL_PORT_RETRY_MS = 50 };
  * not.
  */
 int
-net_resolve(const char *host, struct sockaddr_storage *address, socklen_t *length)
+net_resolve(const char *host, union address *address, socklen_t *length)
 {
 	struct addrinfo hints = {
 		.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST
@@ -59,48 +59,42 @@ net_resolve(const char *host, struct sockaddr_storage *address, socklen_t *lengt
 }
 
 uint16_t
-net_port(const struct sockaddr_storage *address)
+net_port(const union address *address)
 {
-	if (address->ss_family == AF_INET6)
-		return (ntohs(((const struct sockaddr_in6 *)(const void *)address)->sin6_port));
-	return (ntohs(((const struct sockaddr_in *)(const void *)address)->sin_port));
+	bool ipv6 = address->generic.sa_family == AF_INET6;
+
+	return (ntohs(ipv6 ? address->ipv6.sin6_port : address->ipv4.sin_port));
 }
 
 void
-net_set_port(struct sockaddr_storage *address, uint16_t port)
+net_set_port(union address *address, uint16_t port)
 {
-	if (address->ss_family == AF_INET6)
-		((struct sockaddr_in6 *)(void *)address)->sin6_port = htons(port);
+	if (address->generic.sa_family == AF_INET6)
+		address->ipv6.sin6_port = htons(port);
 	else
-		((struct sockaddr_in *)(void *)address)->sin_port = htons(port);
+		address->ipv4.sin_port = htons(port);
 }
 
 bool
-net_same(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
+net_same(const union address *a, const union address *b)
 {
-	if (a->ss_family != b->ss_family || net_port(a) != net_port(b))
+	if (a->generic.sa_family != b->generic.sa_family || net_port(a) != net_port(b))
 		return (false);
-	if (a->ss_family == AF_INET6)
-		return (memcmp(&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr,
-			    &((const struct sockaddr_in6 *)(const void *)b)->sin6_addr,
-			    sizeof(struct in6_addr)) == 0);
-	return (((const struct sockaddr_in *)(const void *)a)->sin_addr.s_addr ==
-		((const struct sockaddr_in *)(const void *)b)->sin_addr.s_addr);
+	if (a->generic.sa_family == AF_INET6)
+		return (IN6_ARE_ADDR_EQUAL(&a->ipv6.sin6_addr, &b->ipv6.sin6_addr));
+	return (a->ipv4.sin_addr.s_addr == b->ipv4.sin_addr.s_addr);
 }
 
 void
-net_format(const struct sockaddr_storage *address, char text[NET_TEXT_SIZE])
+net_format(const union address *address, char text[NET_TEXT_SIZE])
 {
 	char host[INET6_ADDRSTRLEN] = "?";
 
-	if (address->ss_family == AF_INET6) {
-		inet_ntop(AF_INET6,
-		    &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr, host,
-		    sizeof(host));
+	if (address->generic.sa_family == AF_INET6) {
+		inet_ntop(AF_INET6, &address->ipv6.sin6_addr, host, sizeof(host));
 		snprintf(text, NET_TEXT_SIZE, "[%s]:%u", host, net_port(address));
 	} else {
-		inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)address)->sin_addr,
-		    host, sizeof(host));
+		inet_ntop(AF_INET, &address->ipv4.sin_addr, host, sizeof(host));
 		snprintf(text, NET_TEXT_SIZE, "%s:%u", host, net_port(address));
 	}
 }
@@ -120,7 +114,7 @@ net_would_block(int error)
 int
 net_socket(const struct run *run, int type)
 {
-	int fd = socket(run->target->address.ss_family, type, 0);
+	int fd = socket(run->target->address.generic.sa_family, type, 0);
 
 	if (fd < 0)
 		run_fail(run, "cannot create a socket: %s", strerror(errno));
@@ -132,25 +126,23 @@ net_socket(const struct run *run, int type)
 int
 net_bind_port(const struct run *run, int fd, uint16_t port)
 {
-	struct sockaddr_storage address = run->target->address;
+	union address address = run->target->address;
 
-	if (address.ss_family == AF_INET6)
-		((struct sockaddr_in6 *)(void *)&address)->sin6_addr = in6addr_any;
+	if (address.generic.sa_family == AF_INET6)
+		address.ipv6.sin6_addr = in6addr_any;
 	else
-		((struct sockaddr_in *)(void *)&address)->sin_addr.s_addr = htonl(INADDR_ANY);
+		address.ipv4.sin_addr.s_addr = htonl(INADDR_ANY);
 	net_set_port(&address, port);
-	if (bind(fd, (struct sockaddr *)&address, run->target->address_length) != 0)
-		return (errno);
-	return (0);
+	return (bind(fd, &address.generic, run->target->address_length) == 0 ? 0 : errno);
 }
 
 uint16_t
 net_local_port(const struct run *run, int fd)
 {
-	struct sockaddr_storage address = { 0 };
+	union address address = { 0 };
 	socklen_t length = sizeof(address);
 
-	if (getsockname(fd, (struct sockaddr *)&address, &length) != 0)
+	if (getsockname(fd, &address.generic, &length) != 0)
 		run_fail(run, "cannot read the local address of a socket: %s", strerror(errno));
 	return (net_port(&address));
 }
@@ -212,8 +204,7 @@ net_connect_start(const struct run *run, unsigned buffer_bytes)
 			 */
 			(void)setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof(segment));
 		}
-		if (connect(fd, (const struct sockaddr *)&run->target->address,
-			run->target->address_length) == 0 ||
+		if (connect(fd, &run->target->address.generic, run->target->address_length) == 0 ||
 		    errno == EINPROGRESS || errno == EINTR)
 			return (fd);
 		if (errno != EADDRNOTAVAIL && errno != EADDRINUSE && !net_would_block(errno))

@@ -19,17 +19,17 @@ enum { NET_TEXT_SIZE = 80 };
  * Find the address of a host: a numeric IPv4 or IPv6 address or, if it is neither, a name. Returns
  * 0 or an error code of getaddrinfo(3). The port is left 0.
  */
-int net_resolve(const char *host, struct sockaddr_storage *address, socklen_t *length);
+int net_resolve(const char *host, union address *address, socklen_t *length);
 
 /* The port of an address, in host order, and its setter. */
-uint16_t net_port(const struct sockaddr_storage *address);
-void net_set_port(struct sockaddr_storage *address, uint16_t port);
+uint16_t net_port(const union address *address);
+void net_set_port(union address *address, uint16_t port);
 
 /* Whether two addresses agree in family, address and port. */
-bool net_same(const struct sockaddr_storage *a, const struct sockaddr_storage *b);
+bool net_same(const union address *a, const union address *b);
 
 /* Write address and port as text: 127.0.0.1:60007 or [::1]:60007. */
-void net_format(const struct sockaddr_storage *address, char text[NET_TEXT_SIZE]);
+void net_format(const union address *address, char text[NET_TEXT_SIZE]);
 
 /* A non-blocking socket of the target's address family. */
 int net_socket(const struct run *run, int type);

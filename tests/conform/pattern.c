@@ -43,6 +43,16 @@ pattern_fill(uint64_t key, uint64_t offset, unsigned char *buffer, size_t length
 		buffer[done] = pattern_byte(key, offset + done);
 }
 
+static size_t
+first_difference(const unsigned char *a, const unsigned char *b, size_t length)
+{
+	size_t i = 0;
+
+	while (i < length && a[i] == b[i])
+		i++;
+	return (i);
+}
+
 size_t
 pattern_mismatch(uint64_t key, uint64_t offset, const unsigned char *buffer, size_t length)
 {
@@ -53,13 +63,8 @@ pattern_mismatch(uint64_t key, uint64_t offset, const unsigned char *buffer, siz
 		size_t part = length - done < BLOCK ? length - done : BLOCK;
 
 		pattern_fill(key, offset + done, expected, part);
-		if (memcmp(buffer + done, expected, part) != 0) {
-			size_t i = 0;
-
-			while (buffer[done + i] == expected[i])
-				i++;
-			return (done + i);
-		}
+		if (memcmp(buffer + done, expected, part) != 0)
+			return (done + first_difference(buffer + done, expected, part));
 		done += part;
 	}
 	return (length);

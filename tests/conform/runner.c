@@ -142,7 +142,7 @@ supervise(pid_t pid, int verdict_fd, const struct check *check, const struct run
 		set_failed(verdict, "process %ld of the check does not end: stuck in the kernel",
 		    (long)pid);
 	} else if (size < 0) {
-		set_failed(verdict, "time limit reached and passed by %u s", KILL_GRACE_S);
+		set_failed(verdict, "killed, as it did not end at its time limit");
 	} else if (size != (ssize_t)sizeof(*verdict)) {
 		if (WIFSIGNALED(status))
 			set_failed(verdict, "the check died of signal %d", WTERMSIG(status));

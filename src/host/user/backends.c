@@ -2,7 +2,7 @@
 /*
  * The event backends that this system has, the default first.
  */
-#include "poll.h"
+#include "user_poll.h"
 
 #ifdef __linux__
 extern const struct poll_backend poll_epoll;

@@ -3,7 +3,7 @@
  * Events by epoll(7), edge-triggered: a socket is added once and never touched again. Wake-ups are an eventfd in the
  * same set.
  */
-#include "poll.h"
+#include "user_poll.h"
 
 #include <stdlib.h>
 #include <sys/epoll.h>

@@ -3,7 +3,7 @@
  * Events by kqueue(2): EV_CLEAR makes both filters of a socket report changes, like edges. Wake-ups are an EVFILT_USER
  * event.
  */
-#include "poll.h"
+#include "user_poll.h"
 
 #include <stdlib.h>
 #include <sys/event.h>

@@ -3,7 +3,7 @@
  * The user host's polls: slots, and the choice of a backend. Workers call host_poll_wait() and host_poll_post(), any
  * thread host_poll_wake().
  */
-#include "poll.h"
+#include "user_poll.h"
 
 #include <stdlib.h>
 

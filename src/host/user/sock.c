@@ -3,7 +3,7 @@
  * Sockets of the user host: listening, accepting, streams. Called by conns' tasks, each socket by one thread at a time;
  * nothing here waits for a socket.
  */
-#include "poll.h"
+#include "user_poll.h"
 #include "sockaddr.h"
 #include "sys.h"
 #include "udp.h"

@@ -4,7 +4,7 @@
  * sockets. Each thread keeps its vectors, and the segments that the next datagrams will be received into.
  */
 #include "udp.h"
-#include "poll.h"
+#include "user_poll.h"
 #include "sockaddr.h"
 #include "sys.h"
 
