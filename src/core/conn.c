@@ -141,9 +141,16 @@ core_sock_event(struct ksf_conn *conn, unsigned events)
 uint32_t
 conn_run_begin(struct ksf_conn *conn)
 {
+	uint32_t events;
+
 	ksf_store_relaxed(&conn->runner, pool_self());
 	conn_stat(conn, ST_RUNS, 1);
-	return (ksf_exchange(&conn->events, EV_SCHEDULED));
+	events = ksf_exchange(&conn->events, EV_SCHEDULED);
+
+	/* The last reference went while the task was queued: conn_run_end() has to know. */
+	if (ksf_unlikely(events & (uint32_t)EV_DEAD))
+		ksf_fetch_or(&conn->events, (uint32_t)EV_DEAD);
+	return (events);
 }
 
 void

@@ -196,55 +196,66 @@ read_input(struct ksf_conn *conn, size_t *budget)
 	}
 }
 
-/* Throw input away while lingering: until its end, an error, or nothing waits. */
-static void
-discard_input(struct ksf_conn *conn, size_t budget)
+/*
+ * Throw waiting input away, up to `budget` bytes. True when the input has ended, or the connection has failed: nothing
+ * more can come.
+ */
+static bool
+discard_input(struct ksf_conn *conn, size_t budget, size_t *discarded)
 {
 	struct kbufq waste = { 0 };
-	size_t got;
 	bool more;
 	int error;
 
-	while (conn->readable && budget > 0) {
+	*discarded = 0;
+	while (conn->readable && *discarded < budget) {
 		error = host_sock_recv(&conn->sock, &waste, READ_BYTES, &more);
-		got = waste.len;
-		kbufq_clear(&waste);
 		if (error == EAGAIN || error == ENOMEM || error == ENOBUFS) {
 			conn->readable = false;
-			return;
+			return (false);
 		}
-		if (error != 0 || got == 0) {
-			conn_finish(conn, 0);
-			return;
-		}
+		if (error != 0 || waste.len == 0)
+			return (true);
+		*discarded += waste.len;
+		kbufq_clear(&waste);
 		conn->readable = more || conn->eof_seen;
-		budget -= ksf_min(budget, got);
 	}
-	if (conn->readable)
-		conn_post(conn, EV_IN);
+	return (false);
 }
 
 /*
  * State changes.
  */
 
+/* One run of a lingering conn. */
+static void
+linger(struct ksf_conn *conn)
+{
+	size_t discarded;
+
+	if (discard_input(conn, RUN_BYTES, &discarded))
+		conn_finish(conn, 0);
+	else if (conn->readable)
+		conn_post(conn, EV_IN);
+}
+
 /* All has been said: close now, unless unread input would make the system send a reset that overtakes our output. */
 static void
 finish_or_linger(struct ksf_conn *conn)
 {
-	uint32_t linger = ksf_param_u32(&conn->svc->params.linger_ms);
+	uint32_t linger_ms = ksf_param_u32(&conn->svc->params.linger_ms);
+	size_t discarded;
 
-	if (!conn->readable || conn->rx.eof || linger == 0) {
-		conn_finish(conn, 0);
-		return;
-	}
-	if (host_sock_shutdown_send(&conn->sock) != 0) {
+	/* Input may have come since the last look, and its event not yet. */
+	conn->readable = true;
+	if (conn->rx.eof || linger_ms == 0 || discard_input(conn, READ_BYTES, &discarded) || discarded == 0 ||
+	    host_sock_shutdown_send(&conn->sock) != 0) {
 		conn_finish(conn, 0);
 		return;
 	}
 	ksf_store_relaxed(&conn->state, CONN_LINGERING);
-	ksf_conn_deadline(conn, linger);
-	discard_input(conn, RUN_BYTES);
+	ksf_conn_deadline(conn, linger_ms);
+	linger(conn);
 }
 
 /* What the events mean before any input or output is done. */
@@ -364,7 +375,7 @@ stream_run(struct ksf_conn *conn, uint32_t events)
 	if (conn->state == CONN_CLOSED)
 		return;
 	if (conn->state == CONN_LINGERING) {
-		discard_input(conn, RUN_BYTES);
+		linger(conn);
 		return;
 	}
 	take_close(conn);
