@@ -10,10 +10,10 @@
 enum ksf_family { KSF_IP4 = 4, KSF_IP6 = 6 };
 
 struct ksf_addr {
-	uint8_t	 family;	/* KSF_IP4, KSF_IP6, or 0 for none */
-	uint16_t port;		/* host byte order */
-	uint32_t scope;		/* IPv6 scope (interface index), or 0 */
-	uint8_t	 ip[16];	/* network byte order; IPv4 uses the first four bytes, the others are 0 */
+	uint8_t family; /* KSF_IP4, KSF_IP6, or 0 for none */
+	uint16_t port;  /* host byte order */
+	uint32_t scope; /* IPv6 scope (interface index), or 0 */
+	uint8_t ip[16]; /* network byte order; IPv4 uses the first four bytes, the others are 0 */
 };
 
 /* Longest text of an address with its port, "[v6%scope]:65535" and the NUL included. */

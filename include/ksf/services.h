@@ -7,6 +7,6 @@
 
 #include <ksf/ksf.h>
 
-extern const struct ksf_service ksf_kecho;	/* echo, kecho(4) */
+extern const struct ksf_service ksf_kecho; /* echo, kecho(4) */
 
 #endif

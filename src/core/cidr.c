@@ -49,7 +49,8 @@ parse_item(char *text, struct cidr *item, char *why, size_t whylen)
 	if (slash == NULL)
 		return (0);
 	if (!parse_bits(slash + 1, max, &item->bits)) {
-		why_format(why, whylen, "'%s/%s': the prefix length must be 0 to %u", text, slash + 1, max);
+		why_format(why, whylen, "'%s/%s': the prefix length must be 0 to %u", text,
+		    slash + 1, max);
 		return (EINVAL);
 	}
 
@@ -57,7 +58,8 @@ parse_item(char *text, struct cidr *item, char *why, size_t whylen)
 	for (unsigned i = item->bits / 8; i < max / 8; i++) {
 		partial = i == item->bits / 8 ? 0xffu >> item->bits % 8 : 0xffu;
 		if ((item->addr.ip[i] & partial) != 0) {
-			why_format(why, whylen, "'%s/%s' has bits set behind its prefix", text, slash + 1);
+			why_format(
+			    why, whylen, "'%s/%s' has bits set behind its prefix", text, slash + 1);
 			return (EINVAL);
 		}
 	}
@@ -124,7 +126,8 @@ cidr_match(const struct cidr_list *list, const struct ksf_addr *addr)
 		ip += sizeof(mapped_prefix);
 	}
 	for (unsigned i = 0; i < list->count; i++) {
-		if (list->item[i].addr.family == family && prefix_equal(list->item[i].addr.ip, ip, list->item[i].bits))
+		if (list->item[i].addr.family == family &&
+		    prefix_equal(list->item[i].addr.ip, ip, list->item[i].bits))
 			return (true);
 	}
 	return (false);

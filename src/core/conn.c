@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Life and death of connections, and the functions a service calls on them. What is here is the same for all kinds of
- * conns; what their tasks do is in stream.c, listener.c and dgram.c.
+ * Life and death of connections, and the functions a service calls on them. What is here is the
+ * same for all kinds of conns; what their tasks do is in stream.c, listener.c and dgram.c.
  *
- * A conn is an actor: events are bits in one word; whoever turns EV_SCHEDULED on enqueues the task, and only the task
- * turns it off, when no other bit is set. So the task never runs twice at once and no event is lost. The bit also
- * keeps the memory: the last reference going while it is set leaves the freeing to the task.
+ * A conn is an actor: events are bits in one word; whoever turns EV_SCHEDULED on enqueues the task,
+ * and only the task turns it off, when no other bit is set. So the task never runs twice at once
+ * and no event is lost. The bit also keeps the memory: the last reference going while it is set
+ * leaves the freeing to the task.
  */
 #include "core.h"
 #include "dgram.h"
 
 struct ksf_conn *
-conn_new(struct ksf_svc *svc, struct ksf_group *group, enum conn_kind kind, const struct ksf_ops *ops)
+conn_new(
+    struct ksf_svc *svc, struct ksf_group *group, enum conn_kind kind, const struct ksf_ops *ops)
 {
 	static ksf_task_fn *const task_of[] = {
 		[CONN_LISTENER] = listener_task,
@@ -222,8 +224,10 @@ conn_finish(struct ksf_conn *conn, int error)
 		ksf_list_remove(&conn->link);
 		host_lock_release(&list->lock);
 		timer_cancel(&conn->group->wheel, &conn->timer);
-		/* An idle peer is told in good order; every other error must free the system's memory at once. */
-		host_sock_close(&conn->sock, error != 0 && (error != ETIMEDOUT || conn->txq.len != 0));
+		/* An idle peer is told in good order; every other error must free the system's
+		 * memory at once. */
+		host_sock_close(
+		    &conn->sock, error != 0 && (error != ETIMEDOUT || conn->txq.len != 0));
 	}
 	drop_queues(conn);
 	if (conn->counted) {
@@ -251,16 +255,18 @@ conn_take_inbox(struct ksf_conn *conn)
 	host_lock_release(&conn->lock);
 }
 
-/* A closing conn takes no more output: what a service's close(0) has cut off, or what is beyond sending. */
+/* A closing conn takes no more output: what a service's close(0) has cut off, or what is beyond
+ * sending. */
 static bool
 takes_output(const struct ksf_conn *conn)
 {
-	return (ksf_load_relaxed(&conn->state) <= CONN_DRAINING && ksf_load_relaxed(&conn->close_error) == CLOSE_NONE);
+	return (ksf_load_relaxed(&conn->state) <= CONN_DRAINING &&
+		ksf_load_relaxed(&conn->close_error) == CLOSE_NONE);
 }
 
 /*
- * A datagram as one chain behind one leading segment that carries the link to the next; an empty datagram needs one
- * as well.
+ * A datagram as one chain behind one leading segment that carries the link to the next; an empty
+ * datagram needs one as well.
  */
 static struct kbuf *
 seal_datagram(struct kbufq *q)
@@ -333,7 +339,8 @@ ksf_conn_send(struct ksf_conn *conn, struct kbufq *q)
 }
 
 int
-ksf_conn_sendto(struct ksf_conn *conn, struct kbufq *q, const struct ksf_addr *peer, const struct ksf_addr *local)
+ksf_conn_sendto(struct ksf_conn *conn, struct kbufq *q, const struct ksf_addr *peer,
+    const struct ksf_addr *local)
 {
 	if (!takes_output(conn) || conn->kind != CONN_DGRAM || !conn_running_here(conn)) {
 		kbufq_clear(q);
@@ -359,7 +366,8 @@ ksf_conn_begin(struct ksf_conn *conn)
 {
 	ksf_conn_hold(conn);
 
-	/* Should one of them end before input() returns, what input() left because of the limit must not be forgotten. */
+	/* Should one of them end before input() returns, what input() left because of the limit
+	 * must not be forgotten. */
 	if (ksf_fetch_add(&conn->inflight, 1) + 1 >= ksf_param_u32(&conn->svc->params.inflight))
 		conn->rx_held = true;
 }
@@ -372,7 +380,8 @@ ksf_conn_end(struct ksf_conn *conn)
 
 	/* Wake the conn where somebody may wait: for the last request, or for the limit. */
 	if (before == 1 || before >= limit) {
-		if (before >= limit || ksf_load(&conn->state) != CONN_OPEN || ksf_load(&conn->svc->stopping))
+		if (before >= limit || ksf_load(&conn->state) != CONN_OPEN ||
+		    ksf_load(&conn->svc->stopping))
 			conn_post(conn, EV_RESUME);
 	}
 	ksf_conn_rele(conn);
@@ -390,8 +399,8 @@ ksf_conn_full(struct ksf_conn *conn)
 }
 
 /*
- * Deadlines. All times are ticks of the pool's coarse clock; a span is rounded up and gets one tick more, since the
- * present tick has partly gone.
+ * Deadlines. All times are ticks of the pool's coarse clock; a span is rounded up and gets one tick
+ * more, since the present tick has partly gone.
  */
 static uint32_t
 span(uint32_t ms)
@@ -408,7 +417,8 @@ earlier(uint32_t a, uint32_t b)
 	return (tick_before(a, b) ? a : b);
 }
 
-/* `since` plus a parameter in ms, 0 when either is off. Tick 0 stands for none, so the sum avoids it. */
+/* `since` plus a parameter in ms, 0 when either is off. Tick 0 stands for none, so the sum avoids
+ * it. */
 static uint32_t
 after(uint32_t since, const uint32_t *ms)
 {
@@ -439,7 +449,8 @@ stall_deadline(const struct ksf_conn *conn)
 static uint32_t
 next_deadline(const struct ksf_conn *conn)
 {
-	return (earlier(ksf_load_relaxed(&conn->deadline_at), earlier(idle_deadline(conn), stall_deadline(conn))));
+	return (earlier(ksf_load_relaxed(&conn->deadline_at),
+	    earlier(idle_deadline(conn), stall_deadline(conn))));
 }
 
 /* How often a conn without any deadline is looked at: the parameters may change while it lives. */

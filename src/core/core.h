@@ -2,11 +2,11 @@
 /*
  * What the files of core share: the service, the connection, and who may touch which field.
  *
- * Letters: a = atomic; c = constant after creation; q = the conn's own task only (it never runs twice at once);
- * t = the conn's lock; g = the group's conn list lock; s = the service's lock.
+ * Letters: a = atomic; c = constant after creation; q = the conn's own task only (it never runs
+ * twice at once); t = the conn's lock; g = the group's conn list lock; s = the service's lock.
  *
- * Lock order: service, then group list, then wheel, then conn, then pool queue. No lock is held across a callback of the service or a call
- * that may sleep.
+ * Lock order: service, then group list, then wheel, then conn, then pool queue. No lock is held
+ * across a callback of the service or a call that may sleep.
  */
 #ifndef KSF_CORE_H
 #define KSF_CORE_H
@@ -28,22 +28,22 @@ enum {
 	EV_OUT = HOST_EV_OUT,
 	EV_EOF = HOST_EV_EOF,
 	EV_ERROR = HOST_EV_ERROR,
-	EV_SEND = 0x10,		/* another thread has queued output */
-	EV_CLOSE = 0x20,	/* ksf_conn_close() was called */
-	EV_TIMER = 0x40,	/* a deadline may have passed */
-	EV_STOP = 0x80,		/* the service stops: finish what is in flight */
-	EV_CUT = 0x100,		/* the grace time is over */
-	EV_RESUME = 0x200,	/* what reading waited for may have changed */
-	EV_SESSION = 0x400,	/* datagram socket: sessions have events */
-	EV_SCHEDULED = 0x40000000,	/* the task is queued or runs; it alone clears this */
-	EV_DEAD = (int)0x80000000,	/* the last reference is gone: whoever holds SCHEDULED frees */
+	EV_SEND = 0x10,            /* another thread has queued output */
+	EV_CLOSE = 0x20,           /* ksf_conn_close() was called */
+	EV_TIMER = 0x40,           /* a deadline may have passed */
+	EV_STOP = 0x80,            /* the service stops: finish what is in flight */
+	EV_CUT = 0x100,            /* the grace time is over */
+	EV_RESUME = 0x200,         /* what reading waited for may have changed */
+	EV_SESSION = 0x400,        /* datagram socket: sessions have events */
+	EV_SCHEDULED = 0x40000000, /* the task is queued or runs; it alone clears this */
+	EV_DEAD = (int)0x80000000, /* the last reference is gone: whoever holds SCHEDULED frees */
 };
 
 enum conn_kind {
-	CONN_LISTENER,	/* accepts streams */
+	CONN_LISTENER, /* accepts streams */
 	CONN_STREAM,
-	CONN_DGRAM,	/* a UDP socket */
-	CONN_SESSION,	/* one peer of a UDP socket; runs within the task of its parent */
+	CONN_DGRAM,   /* a UDP socket */
+	CONN_SESSION, /* one peer of a UDP socket; runs within the task of its parent */
 };
 
 /*
@@ -56,74 +56,76 @@ enum conn_kind {
  *   +-------------------- refused by open() -------------------------+
  */
 enum conn_state {
-	CONN_NEW,	/* open() has not returned yet */
-	CONN_OPEN,	/* input() is called */
-	CONN_DRAINING,	/* no more input(); requests in flight and output leave */
-	CONN_LINGERING, /* sending is shut; input is thrown away so that a reset cannot overtake the last output */
-	CONN_CLOSED,	/* close() was called */
+	CONN_NEW,       /* open() has not returned yet */
+	CONN_OPEN,      /* input() is called */
+	CONN_DRAINING,  /* no more input(); requests in flight and output leave */
+	CONN_LINGERING, /* sending is shut; input is thrown away so that a reset cannot overtake the
+			   last output */
+	CONN_CLOSED,    /* close() was called */
 };
 
-#define CLOSE_NONE (-1)	/* conn.close_error: nobody has asked */
+#define CLOSE_NONE (-1) /* conn.close_error: nobody has asked */
 
 struct dgram_sock;
 
 struct ksf_conn {
 	/* Written by upcalls and other threads. */
-	uint32_t	    events;	/* (a) EV_* */
-	uint32_t	    refs;	/* (a) one for the open conn, one for each holder */
-	uint32_t	    tx_want;	/* (a) output waits for space: HOST_EV_OUT matters */
-	uint32_t	    inflight;	/* (a) requests between begin and end */
-	int		    close_error;	/* (a) what ksf_conn_close() asked for first, or CLOSE_NONE */
-	uint32_t	    inbox_any;	/* (a) inbox is not empty; written under the lock */
-	struct ksf_worker  *runner;	/* (a) worker in this conn's task, or NULL */
-	struct host_lock    lock;
-	struct kbufq	    inbox;	/* (t) output queued by other threads; datagrams are linked by nextpkt */
-	struct kbuf	   *inbox_last;	/* (t) session: the last datagram */
+	uint32_t events;           /* (a) EV_* */
+	uint32_t refs;             /* (a) one for the open conn, one for each holder */
+	uint32_t tx_want;          /* (a) output waits for space: HOST_EV_OUT matters */
+	uint32_t inflight;         /* (a) requests between begin and end */
+	int close_error;           /* (a) what ksf_conn_close() asked for first, or CLOSE_NONE */
+	uint32_t inbox_any;        /* (a) inbox is not empty; written under the lock */
+	struct ksf_worker *runner; /* (a) worker in this conn's task, or NULL */
+	struct host_lock lock;
+	struct kbufq
+	    inbox; /* (t) output queued by other threads; datagrams are linked by nextpkt */
+	struct kbuf *inbox_last; /* (t) session: the last datagram */
 
 	/* Fixed. */
-	struct ksf_task	     task;	/* (c) but for its link */
-	struct ksf_svc	    *svc;	/* (c) */
-	struct ksf_group    *group;	/* (c) */
-	const struct ksf_ops *ops;	/* (c) */
-	uint64_t	     id;	/* (c) */
-	uint8_t		     kind;	/* (c) enum conn_kind */
-	uint8_t		     flags;	/* (c) KSF_LISTEN_* */
+	struct ksf_task task;      /* (c) but for its link */
+	struct ksf_svc *svc;       /* (c) */
+	struct ksf_group *group;   /* (c) */
+	const struct ksf_ops *ops; /* (c) */
+	uint64_t id;               /* (c) */
+	uint8_t kind;              /* (c) enum conn_kind */
+	uint8_t flags;             /* (c) KSF_LISTEN_* */
 
 	/* The task's. */
-	uint8_t		  state;	/* (q) enum conn_state; others may read it (a) */
-	bool		  readable;	/* (q) the socket may have input */
-	bool		  eof_seen;	/* (q) the end of input was reported: read on until it comes */
-	bool		  tx_above;	/* (q) output went above the high-water mark, not yet below the low one */
-	bool		  told_full;	/* (q) input() was told that the conn is full */
-	bool		  rx_held;	/* (q) input() left bytes because the conn was full, if only for a moment */
-	bool		  opened;	/* (q) open() succeeded: close() is owed */
-	bool		  moved;	/* (q) stream: bytes came or went in this run */
-	bool		  fresh;	/* (q) session: one datagram seen so far */
-	bool		  counted;	/* (q) counted in svc->nconns and by address */
-	bool		  mem_wait;	/* (a) reading waits for memory */
-	struct host_sock  sock;		/* (q) */
-	struct ksf_rx	  rx;		/* (q) and the addresses, (c) but on plain datagram conns */
-	struct kbufq	  txq;		/* (q) output, oldest first */
-	size_t		  mem;		/* (q) bytes charged to svc->mem_used */
+	uint8_t state;  /* (q) enum conn_state; others may read it (a) */
+	bool readable;  /* (q) the socket may have input */
+	bool eof_seen;  /* (q) the end of input was reported: read on until it comes */
+	bool tx_above;  /* (q) output went above the high-water mark, not yet below the low one */
+	bool told_full; /* (q) input() was told that the conn is full */
+	bool rx_held;   /* (q) input() left bytes because the conn was full, if only for a moment */
+	bool opened;    /* (q) open() succeeded: close() is owed */
+	bool moved;     /* (q) stream: bytes came or went in this run */
+	bool fresh;     /* (q) session: one datagram seen so far */
+	bool counted;   /* (q) counted in svc->nconns and by address */
+	bool mem_wait;  /* (a) reading waits for memory */
+	struct host_sock sock; /* (q) */
+	struct ksf_rx rx;      /* (q) and the addresses, (c) but on plain datagram conns */
+	struct kbufq txq;      /* (q) output, oldest first */
+	size_t mem;            /* (q) bytes charged to svc->mem_used */
 
 	/* Deadlines, in ticks; written by the task, read by the maintenance thread. */
-	struct timer	  timer;
-	uint32_t	  timer_at;	/* (a) tick at which the wheel will look at the latest; 0: not armed */
-	uint32_t	  active_at;	/* (a) last input or output */
-	uint32_t	  stalled_at;	/* (a) output has been waiting since, or 0 */
-	uint32_t	  deadline_at;	/* (a) ksf_conn_deadline(), or the end of lingering, or 0 */
+	struct timer timer;
+	uint32_t timer_at;   /* (a) tick at which the wheel will look at the latest; 0: not armed */
+	uint32_t active_at;  /* (a) last input or output */
+	uint32_t stalled_at; /* (a) output has been waiting since, or 0 */
+	uint32_t deadline_at; /* (a) ksf_conn_deadline(), or the end of lingering, or 0 */
 
-	struct ksf_list	  link;		/* (g) group's conns; session: (q of parent) order of last use */
-	struct ksf_conn	 *parent;	/* (c) session: its socket */
-	struct ksf_conn	 *hash_next;	/* (q of parent) */
-	struct dgram_sock *dgram;	/* (c) datagram socket */
+	struct ksf_list link;    /* (g) group's conns; session: (q of parent) order of last use */
+	struct ksf_conn *parent; /* (c) session: its socket */
+	struct ksf_conn *hash_next; /* (q of parent) */
+	struct dgram_sock *dgram;   /* (c) datagram socket */
 
-	uint8_t		  priv[] ksf_aligned(16);
+	uint8_t priv[] ksf_aligned(16);
 };
 
 /*
- * Parameters every service has. Numbers marked KSF_PARAM_RUNTIME in the table (params.c) are read with
- * ksf_param_u32/u64.
+ * Parameters every service has. Numbers marked KSF_PARAM_RUNTIME in the table (params.c) are read
+ * with ksf_param_u32/u64.
  */
 #define LISTEN_STRLEN 511u
 
@@ -132,10 +134,10 @@ struct svc_params {
 	uint32_t maxconns, maxconns_addr, txhiwat, txlowat, rxmax, inflight, dgram_max;
 	uint32_t idle_ms, stall_ms, linger_ms, grace_ms, sessions, session_ms, debug;
 	uint64_t memmax;
-	char	 listen[LISTEN_STRLEN + 1];
-	char	 allow[LISTEN_STRLEN + 1];
-	char	 cpus[128];
-	char	 backend[16];
+	char listen[LISTEN_STRLEN + 1];
+	char allow[LISTEN_STRLEN + 1];
+	char cpus[128];
+	char backend[16];
 };
 
 /* Statistics every service has, in the order of the table in stats.c. */
@@ -185,68 +187,69 @@ struct addr_count;
 
 struct endpoint {
 	struct ksf_addr addr;
-	enum ksf_proto	proto;
+	enum ksf_proto proto;
 };
 
 #define ENDPOINTS_MAX 64u
 
 struct ksf_svc {
-	const struct ksf_service *desc;	/* (c) */
+	const struct ksf_service *desc; /* (c) */
 	struct svc_params params;
-	void		 *conf;		/* the service's own parameters, desc->confsz bytes */
-	uint8_t		 *set;		/* (s) for each parameter: set by the user */
-	struct ksf_pool	  pool;		/* valid while `running` */
-	uint64_t	 *stats;	/* (a) statistics outside of workers */
-	uint64_t	  hash_key[2];	/* (c) */
+	void *conf;           /* the service's own parameters, desc->confsz bytes */
+	uint8_t *set;         /* (s) for each parameter: set by the user */
+	struct ksf_pool pool; /* valid while `running` */
+	uint64_t *stats;      /* (a) statistics outside of workers */
+	uint64_t hash_key[2]; /* (c) */
 
-	struct host_lock  lock;
-	struct host_cond  cond;		/* (s) the last object is gone, or cut */
-	bool		  running;	/* (s) start has begun, stop has not ended */
-	bool		  pool_valid;	/* (s) the pool's statistics may be read */
-	bool		  stopping;	/* (a) */
-	bool		  cut;		/* (a) do not wait for the grace time */
-	char		 *why;		/* (c during start) where the reason of a failure goes */
-	size_t		  whylen;	/* (c during start) */
+	struct host_lock lock;
+	struct host_cond cond; /* (s) the last object is gone, or cut */
+	bool running;          /* (s) start has begun, stop has not ended */
+	bool pool_valid;       /* (s) the pool's statistics may be read */
+	bool stopping;         /* (a) */
+	bool cut;              /* (a) do not wait for the grace time */
+	char *why;             /* (c during start) where the reason of a failure goes */
+	size_t whylen;         /* (c during start) */
 
-	uint32_t	  live;		/* (a) conns not yet freed, and counted tasks */
-	uint32_t	  nconns;	/* (a) stream conns, for the limit */
-	int64_t		  mem_used;	/* (a) bytes that conns keep between runs */
-	uint32_t	  mem_waiting;	/* (a) some conn waits for memory */
-	uint64_t	  next_id;	/* (a) */
+	uint32_t live;        /* (a) conns not yet freed, and counted tasks */
+	uint32_t nconns;      /* (a) stream conns, for the limit */
+	int64_t mem_used;     /* (a) bytes that conns keep between runs */
+	uint32_t mem_waiting; /* (a) some conn waits for memory */
+	uint64_t next_id;     /* (a) */
 
-	struct cidr_list  allow;	/* (s) who may talk to us; empty: everybody */
-	struct addr_count *by_addr[ADDR_BUCKETS];	/* (s) */
-	struct endpoint	  endpoints[ENDPOINTS_MAX];	/* (c while running) */
-	unsigned	  nendpoints;
-	uint16_t	  port;		/* (c while running) the real port */
+	struct cidr_list allow;                   /* (s) who may talk to us; empty: everybody */
+	struct addr_count *by_addr[ADDR_BUCKETS]; /* (s) */
+	struct endpoint endpoints[ENDPOINTS_MAX]; /* (c while running) */
+	unsigned nendpoints;
+	uint16_t port; /* (c while running) the real port */
 
-	struct conn_list *conns;	/* (c while running) one for each group */
-	unsigned	  nlists;
+	struct conn_list *conns; /* (c while running) one for each group */
+	unsigned nlists;
 
-	uint32_t	  log_second;	/* (a) log budget: the second it is for, */
-	uint32_t	  log_lines;	/* (a) and lines used in it */
+	uint32_t log_second; /* (a) log budget: the second it is for, */
+	uint32_t log_lines;  /* (a) and lines used in it */
 };
 
 /* The conns of a group, but for sessions. */
 struct conn_list {
 	struct host_lock lock;
-	struct ksf_list	 head;		/* (g) */
-	char		 pad[KSF_CACHELINE];
+	struct ksf_list head; /* (g) */
+	char pad[KSF_CACHELINE];
 };
 
 /*
  * conn.c: life and death of conns, in all kinds.
  */
-struct ksf_conn *conn_new(struct ksf_svc *svc, struct ksf_group *group, enum conn_kind kind,
-    const struct ksf_ops *ops);
+struct ksf_conn *conn_new(
+    struct ksf_svc *svc, struct ksf_group *group, enum conn_kind kind, const struct ksf_ops *ops);
 /* Put on its group's list, so that stop and memory wake-ups reach it. */
 void conn_publish(struct ksf_conn *conn);
-/* Set bits, and see that the task runs. The caller holds a reference or knows that the conn is attached. */
+/* Set bits, and see that the task runs. The caller holds a reference or knows that the conn is
+ * attached. */
 void conn_post(struct ksf_conn *conn, uint32_t events);
 /* As conn_post, for all conns on the lists that have waited for memory, or for all. */
 void svc_post_all(struct ksf_svc *svc, uint32_t events, bool mem_wait_only);
 /* Call open(); 0 or what it said. The caller has SCHEDULED. */
-int  conn_open(struct ksf_conn *conn);
+int conn_open(struct ksf_conn *conn);
 /* From its task: close the socket, call close(), drop the first reference. */
 void conn_finish(struct ksf_conn *conn, int error);
 /* Begin or end the task's run. end frees, or queues again when events came meanwhile. */
@@ -254,10 +257,11 @@ uint32_t conn_run_begin(struct ksf_conn *conn);
 void conn_run_end(struct ksf_conn *conn);
 /* Move what other threads have queued behind txq. */
 void conn_take_inbox(struct ksf_conn *conn);
-/* Arm the wheel for the conn's earliest deadline; needed when one becomes earlier, not when it moves to later. */
+/* Arm the wheel for the conn's earliest deadline; needed when one becomes earlier, not when it
+ * moves to later. */
 void conn_arm(struct ksf_conn *conn);
 /* The statistic that belongs to an expired deadline and the error to close with, or 0. */
-int  conn_expired(struct ksf_conn *conn, enum svc_stat *stat);
+int conn_expired(struct ksf_conn *conn, enum svc_stat *stat);
 /* True when the calling thread is in a callback of this conn. */
 bool conn_running_here(const struct ksf_conn *conn);
 
@@ -300,10 +304,11 @@ void svc_stat_add(struct ksf_svc *svc, enum svc_stat stat, uint64_t n);
 
 /* params.c: tables, defaults. */
 extern const struct ksf_param svc_param_table[];
-extern const unsigned	      svc_nparams;
+extern const unsigned svc_nparams;
 void params_init(struct ksf_svc *svc);
 bool params_is_set(struct ksf_svc *svc, const char *name);
-/* The cores named by text such as "0,2-3"; how many, or 0 when it is malformed or names one twice. */
+/* The cores named by text such as "0,2-3"; how many, or 0 when it is malformed or names one twice.
+ */
 #define CPUS_MAX 256u
 unsigned cpus_parse(const char *text, unsigned *cpus, unsigned max);
 /* Write one line to buf, cut to fit. */

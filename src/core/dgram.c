@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the task of a UDP socket does: receive datagrams in batches, hand each to its session or to the plain service,
- * send all answers in batches. Runs on a worker of the socket's group. A full socket drops output, as UDP may: waiting
- * would let one slow path hold up all peers.
+ * What the task of a UDP socket does: receive datagrams in batches, hand each to its session or to
+ * the plain service, send all answers in batches. Runs on a worker of the socket's group. A full
+ * socket drops output, as UDP may: waiting would let one slow path hold up all peers.
  */
 #include "dgram.h"
 
-#define RUN_BATCHES  8u		/* receive calls in one run */
-#define EXPIRE_TICKS 10u	/* between looks for idle sessions */
-#define PORT_RESERVED 1024u	/* ports below belong to services: an answer to one may start a loop */
+#define RUN_BATCHES   8u    /* receive calls in one run */
+#define EXPIRE_TICKS  10u   /* between looks for idle sessions */
+#define PORT_RESERVED 1024u /* ports below belong to services: an answer to one may start a loop \
+			     */
 
 int
 dgram_create(struct ksf_conn *conn)
@@ -116,7 +117,8 @@ flush(struct ksf_conn *conn)
 }
 
 int
-dgram_queue(struct ksf_conn *conn, struct kbufq *q, const struct ksf_addr *peer, const struct ksf_addr *local)
+dgram_queue(struct ksf_conn *conn, struct kbufq *q, const struct ksf_addr *peer,
+    const struct ksf_addr *local)
 {
 	struct dgram_sock *dgram = conn->dgram;
 	struct host_dgram *slot;
@@ -179,7 +181,8 @@ one_datagram(struct ksf_conn *conn, struct host_dgram *dgram)
 {
 	struct ksf_conn *session;
 
-	/* The system tells the address only where the socket is bound to none, and never the port. */
+	/* The system tells the address only where the socket is bound to none, and never the port.
+	 */
 	if (dgram->local.family == 0)
 		dgram->local = conn->dgram->bound;
 	dgram->local.port = conn->dgram->bound.port;

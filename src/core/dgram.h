@@ -1,46 +1,49 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * UDP sockets and their sessions. A session is a conn of its own for the service, one for each peer, but has no socket
- * and no place in a queue: it runs within the task of its socket, so the session table needs no lock.
+ * UDP sockets and their sessions. A session is a conn of its own for the service, one for each
+ * peer, but has no socket and no place in a queue: it runs within the task of its socket, so the
+ * session table needs no lock.
  */
 #ifndef KSF_DGRAM_H
 #define KSF_DGRAM_H
 
 #include "core.h"
 
-#define DGRAM_BATCH 32u	/* datagrams received or sent in one call */
+#define DGRAM_BATCH 32u /* datagrams received or sent in one call */
 
 struct dgram_sock {
-	struct ksf_task	  *pending;	/* (a) sessions with events */
-	struct ksf_addr	   bound;	/* (c) the socket's own address */
-	struct host_dgram  rx[DGRAM_BATCH];	/* (q) */
-	struct host_dgram  tx[DGRAM_BATCH];	/* (q) output, in order */
-	unsigned	   ntx;	/* (q) */
-	struct ksf_conn	 **buckets;	/* (q) sessions by address; NULL on a plain socket */
-	unsigned	   nbuckets;	/* (c) a power of two */
-	unsigned	   nsessions;	/* (q) */
-	unsigned	   limit;	/* (c) most of them: this core's share of the parameter `sessions` */
-	struct ksf_list	   fresh;	/* (q) sessions that have sent one datagram, oldest use first */
-	struct ksf_list	   settled;	/* (q) the others, oldest use first */
+	struct ksf_task *pending;          /* (a) sessions with events */
+	struct ksf_addr bound;             /* (c) the socket's own address */
+	struct host_dgram rx[DGRAM_BATCH]; /* (q) */
+	struct host_dgram tx[DGRAM_BATCH]; /* (q) output, in order */
+	unsigned ntx;                      /* (q) */
+	struct ksf_conn **buckets;         /* (q) sessions by address; NULL on a plain socket */
+	unsigned nbuckets;                 /* (c) a power of two */
+	unsigned nsessions;                /* (q) */
+	unsigned limit;        /* (c) most of them: this core's share of the parameter `sessions` */
+	struct ksf_list fresh; /* (q) sessions that have sent one datagram, oldest use first */
+	struct ksf_list settled; /* (q) the others, oldest use first */
 };
 
 /* Allocate and free conn->dgram. */
-int  dgram_create(struct ksf_conn *conn);
+int dgram_create(struct ksf_conn *conn);
 void dgram_destroy(struct ksf_conn *conn);
 
 /* Where sessions with events hang until the socket's task comes by. */
 struct ksf_task **dgram_pending(struct ksf_conn *conn);
 
 /*
- * Queue one datagram on the socket `conn`, in its task; takes q. 0, or ENOBUFS when the socket is full and the
- * datagram is dropped (counted).
+ * Queue one datagram on the socket `conn`, in its task; takes q. 0, or ENOBUFS when the socket is
+ * full and the datagram is dropped (counted).
  */
-int dgram_queue(struct ksf_conn *conn, struct kbufq *q, const struct ksf_addr *peer, const struct ksf_addr *local);
+int dgram_queue(struct ksf_conn *conn, struct kbufq *q, const struct ksf_addr *peer,
+    const struct ksf_addr *local);
 
 /*
  * Sessions, all in the task of their socket.
  */
-/* The session of this datagram's sender, a new one if need be; NULL when it is refused (counted). */
+/* The session of this datagram's sender, a new one if need be; NULL when it is refused (counted).
+ */
 struct ksf_conn *session_find(struct ksf_conn *sock, const struct host_dgram *dgram);
 
 /* Hand a datagram to its session. */

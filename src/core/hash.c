@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * SipHash-2-4 (Aumasson, Bernstein 2012): a keyed hash, so that peers cannot choose addresses that collide in our
- * tables. Pure function; any context.
+ * SipHash-2-4 (Aumasson, Bernstein 2012): a keyed hash, so that peers cannot choose addresses that
+ * collide in our tables. Pure function; any context.
  */
 #include "core.h"
 

@@ -1,26 +1,28 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Segments for hosts that have none of their own (user and Linux): memory in three sizes, recycled by the worker that
- * frees it, so that a connection's steady state allocates nothing. Any context; never sleeps.
+ * Segments for hosts that have none of their own (user and Linux): memory in three sizes, recycled
+ * by the worker that frees it, so that a connection's steady state allocates nothing. Any context;
+ * never sleeps.
  *
- * One block of memory holds the store (reference count), the first segment onto it, and the bytes. Further segments
- * onto the same store, and foreign memory, use a block of the smallest size for their header.
+ * One block of memory holds the store (reference count), the first segment onto it, and the bytes.
+ * Further segments onto the same store, and foreign memory, use a block of the smallest size for
+ * their header.
  */
 #include "kbuf_cache.h"
 #include "atomic.h"
 
 #include "../host/host.h"
 
-#define KBUF_EMBEDDED 0x1u	/* the segment lives in its store's block */
+#define KBUF_EMBEDDED 0x1u /* the segment lives in its store's block */
 
 struct kbuf_store {
-	uint32_t      refs;	/* (a) segments that refer to this memory */
-	uint8_t	      class;	/* (c) enum kbuf_class of the block */
-	uint32_t      size;	/* (c) bytes at base */
-	uint8_t	     *base;	/* (c) */
-	kbuf_free_fn *free_fn;	/* (c) foreign memory: how to release it */
-	void	     *arg;	/* (c) */
-	struct kbuf   first;	/* the embedded segment */
+	uint32_t refs;         /* (a) segments that refer to this memory */
+	uint8_t class;         /* (c) enum kbuf_class of the block */
+	uint32_t size;         /* (c) bytes at base */
+	uint8_t *base;         /* (c) */
+	kbuf_free_fn *free_fn; /* (c) foreign memory: how to release it */
+	void *arg;             /* (c) */
+	struct kbuf first;     /* the embedded segment */
 };
 
 /* A block on a free list. */
@@ -29,8 +31,8 @@ struct kbuf_block {
 };
 
 static const struct {
-	size_t	 size;	/* bytes of a block */
-	unsigned keep;	/* blocks of this size that one cache keeps */
+	size_t size;   /* bytes of a block */
+	unsigned keep; /* blocks of this size that one cache keeps */
 } classes[KBUF_CLASSES] = {
 	[KBUF_HEADER] = { sizeof(struct kbuf_store), 512 },
 	[KBUF_SMALL] = { 512, 512 },
@@ -49,7 +51,7 @@ kbuf_cache_drain(struct kbuf_cache *cache)
 {
 	struct kbuf_block *block;
 
-	for (unsigned class = 0; class < KBUF_CLASSES; class++) {
+	for (unsigned class = 0; class < KBUF_CLASSES; class ++) {
 		while ((block = cache->free[class]) != NULL) {
 			cache->free[class] = block->next;
 			host_free(block, classes[class].size);
@@ -58,8 +60,7 @@ kbuf_cache_drain(struct kbuf_cache *cache)
 	}
 }
 
-static void *
-block_alloc(enum kbuf_class class)
+static void *block_alloc(enum kbuf_class class)
 {
 	struct kbuf_cache *cache = host_kbuf_cache();
 	struct kbuf_block *block;
@@ -125,7 +126,7 @@ kbuf_alloc(size_t size)
 
 	if (size > UINT32_MAX)
 		return (NULL);
-	for (class = KBUF_SMALL; class < KBUF_CLASSES && total > classes[class].size; class++)
+	for (class = KBUF_SMALL; class < KBUF_CLASSES && total > classes[class].size; class ++)
 		continue;
 	if (class < KBUF_CLASSES) {
 		store = block_alloc(class);
@@ -138,7 +139,7 @@ kbuf_alloc(size_t size)
 		return (NULL);
 
 	store->refs = 1;
-	store->class = (uint8_t)class;
+	store->class = (uint8_t) class;
 	store->size = (uint32_t)(total - sizeof(*store));
 	store->base = (uint8_t *)(store + 1);
 	store->free_fn = NULL;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Chains of segments: every operation that services and the protocol layers use, in terms of the few segment functions
- * of <ksf/kbuf.h>, so that it is the same over our segments and over mbufs. No lock, no sleep, any context.
+ * Chains of segments: every operation that services and the protocol layers use, in terms of the
+ * few segment functions of <ksf/kbuf.h>, so that it is the same over our segments and over mbufs.
+ * No lock, no sleep, any context.
  */
 #include <ksf/kbuf.h>
 
@@ -74,7 +75,8 @@ kbufq_split(struct kbufq *q, size_t n, struct kbufq *front)
 		return (0);
 	}
 
-	/* Make the view onto the segment that straddles first: nothing has moved when memory is short. */
+	/* Make the view onto the segment that straddles first: nothing has moved when memory is
+	 * short. */
 	for (seg = q->head; off >= kbuf_len(seg) && off != 0; seg = kbuf_next(seg))
 		off -= kbuf_len(seg);
 	if (off != 0 && (view = kbuf_share(seg, 0, off)) == NULL)
@@ -131,7 +133,8 @@ kbufq_trim_back(struct kbufq *q, size_t n)
 	}
 }
 
-/* The segment that holds the byte at *off, which becomes the offset into it; NULL behind the end. */
+/* The segment that holds the byte at *off, which becomes the offset into it; NULL behind the end.
+ */
 static struct kbuf *
 seek(const struct kbufq *q, size_t *off)
 {
@@ -302,7 +305,8 @@ kbufq_truesize(const struct kbufq *q)
 	return (size);
 }
 
-/* Pieces that a chain is copied into: they leave little unused in the sizes that kbuf_alloc() has. */
+/* Pieces that a chain is copied into: they leave little unused in the sizes that kbuf_alloc() has.
+ */
 #define COMPACT_PIECE 3968u
 /* Waste that is not worth a copy, in bytes. */
 #define COMPACT_SLACK 1024u
@@ -320,7 +324,8 @@ kbufq_compact(struct kbufq *q)
 	KBUF_FOREACH(seg, q) {
 		for (off = 0; off < kbuf_len(seg); off += part) {
 			if (tight.head == NULL || kbuf_tailroom(tight.tail) == 0) {
-				piece = left >= KBUF_SEG_MAX ? KBUF_SEG_MAX : ksf_min(left, (size_t)COMPACT_PIECE);
+				piece = left >= KBUF_SEG_MAX ? KBUF_SEG_MAX
+							     : ksf_min(left, (size_t)COMPACT_PIECE);
 				to = kbufq_reserve(&tight, piece);
 			} else
 				to = kbufq_reserve(&tight, 1);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the task of a listening socket does: accept connections, check limits, open them on its own core. Runs on a
- * worker of the listener's group.
+ * What the task of a listening socket does: accept connections, check limits, open them on its own
+ * core. Runs on a worker of the listener's group.
  */
 #include "core.h"
 
-#define ACCEPT_BATCH 64u	/* connections accepted in one run */
-#define RETRY_MS     100u	/* after the system ran short of descriptors or memory */
+#define ACCEPT_BATCH 64u  /* connections accepted in one run */
+#define RETRY_MS     100u /* after the system ran short of descriptors or memory */
 
 /* Ready for its first event: let it go. The conn has been SCHEDULED so far, by us. */
 static void
@@ -20,7 +20,8 @@ release_new(struct ksf_conn *conn)
 
 /* Make a conn of an accepted socket; on any failure the socket is closed. */
 static void
-welcome(struct ksf_conn *listener, struct host_sock *sock, const struct ksf_addr *peer, const struct ksf_addr *local)
+welcome(struct ksf_conn *listener, struct host_sock *sock, const struct ksf_addr *peer,
+    const struct ksf_addr *local)
 {
 	struct ksf_svc *svc = listener->svc;
 	struct ksf_conn *conn;
@@ -60,7 +61,8 @@ welcome(struct ksf_conn *listener, struct host_sock *sock, const struct ksf_addr
 		return;
 	}
 
-	/* The service may have begun to stop after this listener was told, and before the conn was on the list. */
+	/* The service may have begun to stop after this listener was told, and before the conn was
+	 * on the list. */
 	if (ksf_load(&svc->stopping))
 		ksf_fetch_or(&conn->events, ksf_load(&svc->cut) ? EV_CUT : EV_STOP);
 	release_new(conn);
@@ -90,8 +92,10 @@ accept_batch(struct ksf_conn *listener)
 		case ENOMEM:
 			conn_stat(listener, ST_ACCEPT_ERRORS, 1);
 			ksf_log(listener->svc, KSF_WARN, "cannot accept: %s",
-			    error == EMFILE || error == ENFILE ? "out of file descriptors" : "out of memory");
-			ksf_store_relaxed(&listener->deadline_at, conn_now(listener) + RETRY_MS / POOL_TICK_MS + 1);
+			    error == EMFILE || error == ENFILE ? "out of file descriptors"
+							       : "out of memory");
+			ksf_store_relaxed(&listener->deadline_at,
+			    conn_now(listener) + RETRY_MS / POOL_TICK_MS + 1);
 			conn_arm(listener);
 			return;
 		default:

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Groups, workers and the maintenance thread. pool_run() may be called in any context and neither sleeps nor takes a
- * lock; everything else runs on the pool's own threads or in ksf_svc_start() and ksf_svc_stop().
+ * Groups, workers and the maintenance thread. pool_run() may be called in any context and neither
+ * sleeps nor takes a lock; everything else runs on the pool's own threads or in ksf_svc_start() and
+ * ksf_svc_stop().
  *
- * No wake-up is lost: a producer pushes and then looks at `awake`; a worker that goes to sleep lowers `awake` and then
- * looks at the queue. Both steps are sequentially consistent, so at least one of the two sees the other.
+ * No wake-up is lost: a producer pushes and then looks at `awake`; a worker that goes to sleep
+ * lowers `awake` and then looks at the queue. Both steps are sequentially consistent, so at least
+ * one of the two sees the other.
  */
 #include "pool.h"
 #include "atomic.h"
 
-#define RUN_BATCH	 64u		/* tasks run before the poll is looked at again */
-#define IDLE_EXIT_MS	 30000u		/* a worker above tdmin ends after this long without work */
+#define RUN_BATCH    64u    /* tasks run before the poll is looked at again */
+#define IDLE_EXIT_MS 30000u /* a worker above tdmin ends after this long without work */
 
 static void worker_main(void *arg);
 
@@ -18,8 +20,8 @@ static void worker_main(void *arg);
  * The queue.
  */
 /*
- * Asked by workers that have lowered `awake`. A worker that is just moving the inbox to `ready` may make both look
- * empty, but it is awake, and looks for itself before it sleeps or blocks.
+ * Asked by workers that have lowered `awake`. A worker that is just moving the inbox to `ready` may
+ * make both look empty, but it is awake, and looks for itself before it sleeps or blocks.
  */
 static bool
 queue_empty(struct ksf_group *group)
@@ -41,8 +43,8 @@ pool_run(struct ksf_group *group, struct ksf_task *task)
 	struct ksf_task *first;
 
 	/*
-	 * What a worker's own poll has found it runs next, before it sleeps or blocks: these are conns' tasks, which do
-	 * neither. No other worker needs to see them.
+	 * What a worker's own poll has found it runs next, before it sleeps or blocks: these are
+	 * conns' tasks, which do neither. No other worker needs to see them.
 	 */
 	if (self != NULL && self->harvesting && self->group == group) {
 		task->next = NULL;
@@ -179,7 +181,8 @@ harvest(struct ksf_worker *worker)
 {
 	struct ksf_group *group = worker->group;
 
-	/* The wake-up may be among it. A producer that still sees the flag has pushed before it is cleared here. */
+	/* The wake-up may be among it. A producer that still sees the flag has pushed before it is
+	 * cleared here. */
 	if (ksf_load_relaxed(&group->waking) != 0)
 		ksf_exchange(&group->waking, 0);
 	worker->harvesting = true;
@@ -188,8 +191,9 @@ harvest(struct ksf_worker *worker)
 }
 
 /*
- * Look for events for a while before sleeping. The time adapts: it doubles, up to the parameter, when looking found
- * something, and halves when it did not, so that an idle service soon costs nothing.
+ * Look for events for a while before sleeping. The time adapts: it doubles, up to the parameter,
+ * when looking found something, and halves when it did not, so that an idle service soon costs
+ * nothing.
  */
 static bool
 spin(struct ksf_worker *worker)
@@ -202,7 +206,8 @@ spin(struct ksf_worker *worker)
 	worker->spin_ns = ksf_max(ksf_min(worker->spin_ns, limit), limit / 16);
 	start = host_now_ns();
 	do {
-		if (host_poll_wait(group->poll, worker->events, 0) || ksf_load_relaxed(&group->inbox) != NULL) {
+		if (host_poll_wait(group->poll, worker->events, 0) ||
+		    ksf_load_relaxed(&group->inbox) != NULL) {
 			worker->spin_ns = ksf_min(worker->spin_ns * 2, limit);
 			return (true);
 		}
@@ -212,7 +217,8 @@ spin(struct ksf_worker *worker)
 	return (false);
 }
 
-/* Sleep until there is something to do. Returns false when nothing came for so long that the worker may end. */
+/* Sleep until there is something to do. Returns false when nothing came for so long that the worker
+ * may end. */
 static bool
 sleep_worker(struct ksf_worker *worker)
 {
@@ -221,7 +227,8 @@ sleep_worker(struct ksf_worker *worker)
 
 	ksf_fetch_sub(&group->awake, 1);
 	if (queue_empty(group) && !ksf_load(&group->pool->stopping))
-		found = host_poll_wait(group->poll, worker->events, spare ? IDLE_EXIT_MS : HOST_FOREVER);
+		found = host_poll_wait(
+		    group->poll, worker->events, spare ? IDLE_EXIT_MS : HOST_FOREVER);
 	ksf_fetch_add(&group->awake, 1);
 	return (found || !spare);
 }
@@ -264,8 +271,8 @@ worker_main(void *arg)
 	}
 
 	/*
-	 * A wake-up that this worker received on its last way out must not be lost to the others: pass it on. (At stop
-	 * that wakes them one after another.)
+	 * A wake-up that this worker received on its last way out must not be lost to the others:
+	 * pass it on. (At stop that wakes them one after another.)
 	 */
 	ksf_fetch_sub(&group->awake, 1);
 	host_poll_wake(group->poll);
@@ -314,7 +321,8 @@ worker_start(struct ksf_group *group)
 	group->workers = worker;
 	ksf_store_relaxed(&group->nworkers, group->nworkers + 1);
 	host_lock_release(&group->lock);
-	error = host_thread_start(&worker->thread, pool->conf.name, group->cpu, worker_main, worker);
+	error = host_thread_start(
+	    &worker->thread, pool->conf.name, group->cpu, worker_main, worker);
 	if (error == 0)
 		return (0);
 
@@ -370,7 +378,8 @@ unlink_worker(struct ksf_group *group, bool exited_only)
 	return (worker);
 }
 
-/* One more worker when all are blocked, or tasks have waited since the last tick and nobody took one. */
+/* One more worker when all are blocked, or tasks have waited since the last tick and nobody took
+ * one. */
 static void
 maybe_grow(struct ksf_group *group)
 {
@@ -378,8 +387,8 @@ maybe_grow(struct ksf_group *group)
 
 	host_lock_acquire(&group->lock);
 	stuck = group->blocked == group->nworkers ||
-	    (waits && group->waited && group->taken == group->taken_seen &&
-		ksf_load(&group->awake) + group->blocked >= group->nworkers);
+		(waits && group->waited && group->taken == group->taken_seen &&
+		    ksf_load(&group->awake) + group->blocked >= group->nworkers);
 	room = group->nworkers < group->pool->conf.tdmax;
 	group->taken_seen = group->taken;
 	group->waited = waits;
@@ -405,7 +414,8 @@ maintenance_main(void *arg)
 	while (!pool->quit) {
 		now = host_now_ns();
 		if (!pool->kicked && now < next)
-			host_cond_wait(&pool->cond, &pool->lock, (unsigned)((next - now) / 1000000) + 1);
+			host_cond_wait(
+			    &pool->cond, &pool->lock, (unsigned)((next - now) / 1000000) + 1);
 		pool->kicked = false;
 		quit = pool->quit;
 		host_lock_release(&pool->lock);
@@ -498,7 +508,8 @@ pool_start(struct ksf_pool *pool, const struct ksf_pool_conf *conf)
 				goto fail_groups;
 		}
 	}
-	error = host_thread_start(&pool->maintenance, conf->name, HOST_CPU_NONE, maintenance_main, pool);
+	error = host_thread_start(
+	    &pool->maintenance, conf->name, HOST_CPU_NONE, maintenance_main, pool);
 	if (error != 0)
 		goto fail_groups;
 	return (0);
@@ -549,8 +560,9 @@ pool_stat(struct ksf_pool *pool, unsigned index)
 	for (unsigned i = 0; i < pool->ngroups; i++) {
 		host_lock_acquire(&pool->groups[i].lock);
 		for (worker = pool->groups[i].workers; worker != NULL; worker = worker->next)
-			sum += index < pool->conf.nstats ? ksf_load_relaxed(&worker->stats[index]) :
-			    ksf_load_relaxed(&worker->cache.allocated);
+			sum += index < pool->conf.nstats
+				   ? ksf_load_relaxed(&worker->stats[index])
+				   : ksf_load_relaxed(&worker->cache.allocated);
 		host_lock_release(&pool->groups[i].lock);
 	}
 	return (sum);

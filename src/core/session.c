@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The sessions of a UDP socket: found by address in a table whose size is bounded, expired when idle. Everything here
- * runs in the task of the socket.
+ * The sessions of a UDP socket: found by address in a table whose size is bounded, expired when
+ * idle. Everything here runs in the task of the socket.
  *
- * Anybody can send a datagram with any source address, so the table can be flooded. A session is `fresh` until its
- * peer has sent a second datagram; when the table is full the oldest fresh session makes room, or else the settled one
- * that has been silent for longest. A peer that has been heard within the last second keeps its session: if all have,
- * newcomers are refused.
+ * Anybody can send a datagram with any source address, so the table can be flooded. A session is
+ * `fresh` until its peer has sent a second datagram; when the table is full the oldest fresh
+ * session makes room, or else the settled one that has been silent for longest. A peer that has
+ * been heard within the last second keeps its session: if all have, newcomers are refused.
  */
 #include "dgram.h"
 
-#define KEEP_TICKS 10u	/* a settled session used within this time is not evicted */
+#define KEEP_TICKS 10u /* a settled session used within this time is not evicted */
 
 /* What a session is found by; no padding. */
 struct session_key {
-	uint8_t	 peer_ip[16], local_ip[16];
+	uint8_t peer_ip[16], local_ip[16];
 	uint32_t scope;
 	uint16_t peer_port;
 	uint16_t family;
@@ -31,7 +31,8 @@ bucket_of(struct ksf_conn *sock, const struct ksf_addr *peer, const struct ksf_a
 	key.scope = peer->scope;
 	key.peer_port = peer->port;
 	key.family = peer->family;
-	return (&sock->dgram->buckets[siphash(sock->svc->hash_key, &key, sizeof(key)) & (sock->dgram->nbuckets - 1)]);
+	return (&sock->dgram->buckets[siphash(sock->svc->hash_key, &key, sizeof(key)) &
+				      (sock->dgram->nbuckets - 1)]);
 }
 
 static bool
@@ -40,7 +41,8 @@ is_peer(const struct ksf_conn *session, const struct host_dgram *dgram)
 	const struct ksf_rx *rx = &session->rx;
 
 	return (rx->peer.port == dgram->peer.port && rx->peer.scope == dgram->peer.scope &&
-	    ksf_addr_same_ip(&rx->peer, &dgram->peer) && ksf_addr_same_ip(&rx->local, &dgram->local));
+		ksf_addr_same_ip(&rx->peer, &dgram->peer) &&
+		ksf_addr_same_ip(&rx->local, &dgram->local));
 }
 
 /* Take out of the table, close. The session may live on while somebody refers to it. */
@@ -49,7 +51,8 @@ session_finish(struct ksf_conn *session, int error)
 {
 	struct ksf_conn *sock = session->parent, **link;
 
-	for (link = bucket_of(sock, &session->rx.peer, &session->rx.local); *link != session; link = &(*link)->hash_next)
+	for (link = bucket_of(sock, &session->rx.peer, &session->rx.local); *link != session;
+	     link = &(*link)->hash_next)
 		continue;
 	*link = session->hash_next;
 	ksf_list_remove(&session->link);
@@ -135,7 +138,8 @@ session_find(struct ksf_conn *sock, const struct host_dgram *dgram)
 {
 	struct ksf_conn *session;
 
-	for (session = *bucket_of(sock, &dgram->peer, &dgram->local); session != NULL; session = session->hash_next) {
+	for (session = *bucket_of(sock, &dgram->peer, &dgram->local); session != NULL;
+	     session = session->hash_next) {
 		if (!is_peer(session, dgram))
 			continue;
 
@@ -205,7 +209,8 @@ session_take_inbox(struct ksf_conn *session)
 		if (session->state == CONN_CLOSED)
 			kbufq_clear(&q);
 		else
-			(void)dgram_queue(session->parent, &q, &session->rx.peer, &session->rx.local);
+			(void)dgram_queue(
+			    session->parent, &q, &session->rx.peer, &session->rx.local);
 	}
 }
 

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the task of a stream connection does: read until the socket is empty or the budget is spent, call input(), send
- * everything that is ready in one call, and decide whether to go on reading. Runs on a worker of the conn's group.
- * Nothing here waits for a socket.
+ * What the task of a stream connection does: read until the socket is empty or the budget is spent,
+ * call input(), send everything that is ready in one call, and decide whether to go on reading.
+ * Runs on a worker of the conn's group. Nothing here waits for a socket.
  */
 #include "core.h"
 
-#define RUN_BYTES    (512u * 1024) /* input of one run; then other conns of the core get their turn */
-#define READ_BYTES   KBUF_SEG_MAX  /* asked for in one receive call */
+#define RUN_BYTES (512u * 1024)   /* input of one run; then other conns of the core get their turn \
+				   */
+#define READ_BYTES   KBUF_SEG_MAX /* asked for in one receive call */
 #define FLUSH_BYTES  (128u * 1024) /* output sent before more is read: it is still in the cache */
-#define SCARCE_BYTES 4096u	   /* asked for while the service is over its memory budget */
+#define SCARCE_BYTES 4096u         /* asked for while the service is over its memory budget */
 
 static void
 fail(struct ksf_conn *conn, enum svc_stat stat, int error)
@@ -36,8 +37,8 @@ flush(struct ksf_conn *conn)
 	error = host_sock_send(&conn->sock, &conn->txq);
 	if (error == EAGAIN) {
 		/*
-		 * From here on HOST_EV_OUT is wanted. It may have come just before: try once more, so that either the
-		 * event or this call finds the room.
+		 * From here on HOST_EV_OUT is wanted. It may have come just before: try once more,
+		 * so that either the event or this call finds the room.
 		 */
 		conn_stat(conn, ST_SEND_FULL, 1);
 		ksf_store(&conn->tx_want, 1);
@@ -65,13 +66,15 @@ flush(struct ksf_conn *conn)
 static inline void
 high_water(struct ksf_conn *conn)
 {
-	if (ksf_unlikely(conn->txq.len >= ksf_param_u32(&conn->svc->params.txhiwat)) && !conn->tx_above) {
+	if (ksf_unlikely(conn->txq.len >= ksf_param_u32(&conn->svc->params.txhiwat)) &&
+	    !conn->tx_above) {
 		conn->tx_above = true;
 		conn_stat(conn, ST_PAUSES, 1);
 	}
 }
 
-/* After a send: output that was above the high-water mark may be below the low one; tell the service. */
+/* After a send: output that was above the high-water mark may be below the low one; tell the
+ * service. */
 static inline void
 low_water(struct ksf_conn *conn)
 {
@@ -79,7 +82,8 @@ low_water(struct ksf_conn *conn)
 
 	if (ksf_likely(!conn->tx_above))
 		return;
-	if (conn->txq.len > ksf_min(ksf_param_u32(&params->txlowat), ksf_param_u32(&params->txhiwat) - 1))
+	if (conn->txq.len >
+	    ksf_min(ksf_param_u32(&params->txlowat), ksf_param_u32(&params->txhiwat) - 1))
 		return;
 	conn->tx_above = false;
 	if (conn->state == CONN_OPEN && conn->ops->drained != NULL) {
@@ -140,7 +144,8 @@ read_room(struct ksf_conn *conn)
 	if (conn->rx.q.len < rxmax)
 		room = ksf_min(room, rxmax - conn->rx.q.len);
 	if (ksf_unlikely(svc_over_budget(conn->svc))) {
-		/* Who holds nothing may go on in small steps; the others wait until memory comes back. */
+		/* Who holds nothing may go on in small steps; the others wait until memory comes
+		 * back. */
 		if (conn->mem != 0) {
 			ksf_store(&conn->mem_wait, true);
 			ksf_store(&conn->svc->mem_waiting, 1);
@@ -197,8 +202,8 @@ read_input(struct ksf_conn *conn, size_t *budget)
 }
 
 /*
- * Throw waiting input away, up to `budget` bytes. True when the input has ended, or the connection has failed: nothing
- * more can come.
+ * Throw waiting input away, up to `budget` bytes. True when the input has ended, or the connection
+ * has failed: nothing more can come.
  */
 static bool
 discard_input(struct ksf_conn *conn, size_t budget, size_t *discarded)
@@ -239,7 +244,8 @@ linger(struct ksf_conn *conn)
 		conn_post(conn, EV_IN);
 }
 
-/* All has been said: close now, unless unread input would make the system send a reset that overtakes our output. */
+/* All has been said: close now, unless unread input would make the system send a reset that
+ * overtakes our output. */
 static void
 finish_or_linger(struct ksf_conn *conn)
 {
@@ -248,8 +254,8 @@ finish_or_linger(struct ksf_conn *conn)
 
 	/* Input may have come since the last look, and its event not yet. */
 	conn->readable = true;
-	if (conn->rx.eof || linger_ms == 0 || discard_input(conn, READ_BYTES, &discarded) || discarded == 0 ||
-	    host_sock_shutdown_send(&conn->sock) != 0) {
+	if (conn->rx.eof || linger_ms == 0 || discard_input(conn, READ_BYTES, &discarded) ||
+	    discarded == 0 || host_sock_shutdown_send(&conn->sock) != 0) {
 		conn_finish(conn, 0);
 		return;
 	}
@@ -324,7 +330,8 @@ pump(struct ksf_conn *conn)
 			return;
 		low_water(conn);
 		if (conn->txq.len != 0 && !conn->tx_want) {
-			/* drained() has made more output; the other conns of the core get their turn first. */
+			/* drained() has made more output; the other conns of the core get their
+			 * turn first. */
 			conn_post(conn, EV_SEND);
 			return;
 		}

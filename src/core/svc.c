@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Services: create, start, listen, stop, destroy, and the limits that all conns of a service share. start and stop
- * sleep; the limits are asked for by workers.
+ * Services: create, start, listen, stop, destroy, and the limits that all conns of a service share.
+ * start and stop sleep; the limits are asked for by workers.
  */
 #include "core.h"
 #include "dgram.h"
 
-#define PORT_TRIES     16u	/* port 0: other ports to try when a picked one is taken for UDP, say */
-#define STOP_LOOK_MS   50u	/* between looks at what is left, while stopping */
+#define PORT_TRIES     16u /* port 0: other ports to try when a picked one is taken for UDP, say */
+#define STOP_LOOK_MS   50u /* between looks at what is left, while stopping */
 #define LOG_PER_SECOND 10u
 
 /*
@@ -15,8 +15,8 @@
  */
 struct addr_count {
 	struct addr_count *next;
-	struct ksf_addr	   addr;
-	uint32_t	   conns;
+	struct ksf_addr addr;
+	uint32_t conns;
 };
 
 void
@@ -29,8 +29,8 @@ void
 svc_live_drop(struct ksf_svc *svc)
 {
 	/*
-	 * While the service stops, its stopper may free it as soon as it sees 0: it looks with the lock held. (A stopper
-	 * that begins just now is not told; it looks again by itself.)
+	 * While the service stops, its stopper may free it as soon as it sees 0: it looks with the
+	 * lock held. (A stopper that begins just now is not told; it looks again by itself.)
 	 */
 	if (!ksf_load(&svc->stopping)) {
 		ksf_fetch_sub(&svc->live, 1);
@@ -149,7 +149,8 @@ svc_over_budget(struct ksf_svc *svc)
 	return (used > 0 && (uint64_t)used > ksf_param_u64(&svc->params.memmax));
 }
 
-/* From the maintenance thread: let conns that wait for memory try again, once a part of it has come back. */
+/* From the maintenance thread: let conns that wait for memory try again, once a part of it has come
+ * back. */
 static void
 svc_tick(void *arg)
 {
@@ -230,14 +231,15 @@ listen_failed(struct ksf_svc *svc, enum ksf_proto proto, const struct ksf_addr *
 {
 	char text[KSF_ADDR_STRLEN];
 
-	why_format(svc->why, svc->whylen, "%s: listen %s %s: %s", svc->desc->name, proto == KSF_TCP ? "tcp" : "udp",
-	    ksf_addr_format(addr, text, sizeof(text)), reason(error));
+	why_format(svc->why, svc->whylen, "%s: listen %s %s: %s", svc->desc->name,
+	    proto == KSF_TCP ? "tcp" : "udp", ksf_addr_format(addr, text, sizeof(text)),
+	    reason(error));
 }
 
 /* One socket on one group. */
 static int
-listen_one(struct ksf_svc *svc, struct ksf_group *group, enum ksf_proto proto, const struct ksf_addr *addr,
-    const struct ksf_ops *ops, unsigned flags, unsigned share)
+listen_one(struct ksf_svc *svc, struct ksf_group *group, enum ksf_proto proto,
+    const struct ksf_addr *addr, const struct ksf_ops *ops, unsigned flags, unsigned share)
 {
 	struct host_sockopts opts;
 	struct ksf_conn *conn;
@@ -266,7 +268,8 @@ listen_one(struct ksf_svc *svc, struct ksf_group *group, enum ksf_proto proto, c
 	return (error);
 }
 
-/* Is the address free, and which port is it? A socket of our own that shares the port would hide another owner. */
+/* Is the address free, and which port is it? A socket of our own that shares the port would hide
+ * another owner. */
 static int
 probe(struct ksf_svc *svc, enum ksf_proto proto, struct ksf_addr *addr)
 {
@@ -284,7 +287,8 @@ probe(struct ksf_svc *svc, enum ksf_proto proto, struct ksf_addr *addr)
 }
 
 static int
-listen_addr(struct ksf_svc *svc, enum ksf_proto proto, struct ksf_addr *addr, const struct ksf_ops *ops, unsigned flags)
+listen_addr(struct ksf_svc *svc, enum ksf_proto proto, struct ksf_addr *addr,
+    const struct ksf_ops *ops, unsigned flags)
 {
 	unsigned sockets = host_sock_can_share(proto) ? svc->pool.ngroups : 1;
 	int error;
@@ -294,7 +298,8 @@ listen_addr(struct ksf_svc *svc, enum ksf_proto proto, struct ksf_addr *addr, co
 	addr->port = svc->port;
 	error = probe(svc, proto, addr);
 	for (unsigned i = 0; i < sockets && error == 0; i++)
-		error = listen_one(svc, &svc->pool.groups[(svc->nendpoints + i) % svc->pool.ngroups], proto, addr, ops,
+		error = listen_one(svc,
+		    &svc->pool.groups[(svc->nendpoints + i) % svc->pool.ngroups], proto, addr, ops,
 		    flags, sockets > 1 ? HOST_SHARE : 0);
 	if (error != 0)
 		return (error);
@@ -323,8 +328,10 @@ ksf_svc_listen(struct ksf_svc *svc, enum ksf_proto proto, const struct ksf_ops *
 		}
 		listen_failed(svc, proto, &list.item[i].addr, error);
 
-		/* A system without IPv6, say, still serves the rest of what nobody asked for by name. */
-		if ((!chosen || list.item[i].bits == 0) && (error == EAFNOSUPPORT || error == EADDRNOTAVAIL)) {
+		/* A system without IPv6, say, still serves the rest of what nobody asked for by
+		 * name. */
+		if ((!chosen || list.item[i].bits == 0) &&
+		    (error == EAFNOSUPPORT || error == EADDRNOTAVAIL)) {
 			skipped = error;
 			error = 0;
 		}
@@ -333,8 +340,8 @@ ksf_svc_listen(struct ksf_svc *svc, enum ksf_proto proto, const struct ksf_ops *
 }
 
 void
-ksf_svc_endpoints(struct ksf_svc *svc, void (*fn)(void *arg, enum ksf_proto proto, const struct ksf_addr *addr),
-    void *arg)
+ksf_svc_endpoints(struct ksf_svc *svc,
+    void (*fn)(void *arg, enum ksf_proto proto, const struct ksf_addr *addr), void *arg)
 {
 	for (unsigned i = 0; i < svc->nendpoints; i++)
 		fn(arg, svc->endpoints[i].proto, &svc->endpoints[i].addr);
@@ -399,16 +406,18 @@ check_params(struct ksf_svc *svc)
 	const struct svc_params *p = &svc->params;
 
 	if (p->tdmin > p->tdmax) {
-		why_format(svc->why, svc->whylen, "%s: tdmin=%u is above tdmax=%u", svc->desc->name, p->tdmin, p->tdmax);
+		why_format(svc->why, svc->whylen, "%s: tdmin=%u is above tdmax=%u", svc->desc->name,
+		    p->tdmin, p->tdmax);
 		return (EINVAL);
 	}
 	if (p->txlowat >= p->txhiwat) {
-		why_format(svc->why, svc->whylen, "%s: txlowat=%u is not below txhiwat=%u", svc->desc->name, p->txlowat,
-		    p->txhiwat);
+		why_format(svc->why, svc->whylen, "%s: txlowat=%u is not below txhiwat=%u",
+		    svc->desc->name, p->txlowat, p->txhiwat);
 		return (EINVAL);
 	}
 	if (!p->tcp && !p->udp) {
-		why_format(svc->why, svc->whylen, "%s: nothing to serve: tcp=0 and udp=0", svc->desc->name);
+		why_format(svc->why, svc->whylen, "%s: nothing to serve: tcp=0 and udp=0",
+		    svc->desc->name);
 		return (EINVAL);
 	}
 	return (0);
@@ -433,8 +442,8 @@ start_pool(struct ksf_svc *svc)
 	int error;
 
 	conf.cpus = cpus;
-	conf.ncpus = svc->params.cpus[0] != '\0' ? cpus_parse(svc->params.cpus, cpus, CPUS_MAX) :
-	    host_cores(cpus, CPUS_MAX);
+	conf.ncpus = svc->params.cpus[0] != '\0' ? cpus_parse(svc->params.cpus, cpus, CPUS_MAX)
+						 : host_cores(cpus, CPUS_MAX);
 	svc->conns = host_alloc(conf.ncpus * sizeof(svc->conns[0]));
 	if (svc->conns == NULL)
 		return (ENOMEM);
@@ -447,10 +456,11 @@ start_pool(struct ksf_svc *svc)
 	if (error == 0)
 		return (0);
 	if (error == EINVAL)
-		why_format(svc->why, svc->whylen, "%s: cpus=%s: not all of these are available", svc->desc->name,
-		    svc->params.cpus);
+		why_format(svc->why, svc->whylen, "%s: cpus=%s: not all of these are available",
+		    svc->desc->name, svc->params.cpus);
 	else
-		why_format(svc->why, svc->whylen, "%s: cannot start threads: %s", svc->desc->name, reason(error));
+		why_format(svc->why, svc->whylen, "%s: cannot start threads: %s", svc->desc->name,
+		    reason(error));
 	for (unsigned i = 0; i < svc->nlists; i++)
 		host_lock_destroy(&svc->conns[i].lock);
 	host_free(svc->conns, svc->nlists * sizeof(svc->conns[0]));
@@ -458,7 +468,8 @@ start_pool(struct ksf_svc *svc)
 	return (error);
 }
 
-/* Returns when nothing is alive, or, unless `forever`, when the time is over or somebody calls for the cut. */
+/* Returns when nothing is alive, or, unless `forever`, when the time is over or somebody calls for
+ * the cut. */
 static void
 wait_empty(struct ksf_svc *svc, unsigned ms, bool forever)
 {
@@ -470,7 +481,9 @@ wait_empty(struct ksf_svc *svc, unsigned ms, bool forever)
 		if (!forever && (now >= end || ksf_load(&svc->cut)))
 			break;
 		host_cond_wait(&svc->cond, &svc->lock,
-		    forever || end - now > (uint64_t)STOP_LOOK_MS * 1000000 ? STOP_LOOK_MS : (unsigned)((end - now) / 1000000) + 1);
+		    forever || end - now > (uint64_t)STOP_LOOK_MS * 1000000
+			? STOP_LOOK_MS
+			: (unsigned)((end - now) / 1000000) + 1);
 	}
 	host_lock_release(&svc->lock);
 }

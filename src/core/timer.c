@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The timer wheel. Turned by the maintenance thread, armed by conns' tasks; the lock is held for short and is the
- * innermost but for what the due function enqueues.
+ * The timer wheel. Turned by the maintenance thread, armed by conns' tasks; the lock is held for
+ * short and is the innermost but for what the due function enqueues.
  */
 #include "timer.h"
 
@@ -21,8 +21,8 @@ timer_wheel_destroy(struct timer_wheel *wheel)
 }
 
 /*
- * Link the timer into the slot of `when`, or, if that is more than a turn away, into the last slot of this turn:
- * it is asked again then. Wheel lock held.
+ * Link the timer into the slot of `when`, or, if that is more than a turn away, into the last slot
+ * of this turn: it is asked again then. Wheel lock held.
  */
 static void
 link_timer(struct timer_wheel *wheel, struct timer *timer, uint32_t when)
@@ -66,7 +66,8 @@ timer_turn(struct timer_wheel *wheel, uint32_t now, timer_due_fn *due)
 		wheel->now++;
 		slot = &wheel->slots[wheel->now % TIMER_SLOTS];
 
-		/* What is linked again may land in this very slot, one turn later: take the slot over first. */
+		/* What is linked again may land in this very slot, one turn later: take the slot
+		 * over first. */
 		ksf_list_init(&batch);
 		while (!ksf_list_empty(slot)) {
 			struct ksf_list *link = slot->next;

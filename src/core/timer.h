@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Coarse timers: one wheel for each group, turned by the maintenance thread. A timer that is moved to later costs
- * nothing: it stays in its slot, and when that comes up its owner is asked for the time that counts by then.
+ * Coarse timers: one wheel for each group, turned by the maintenance thread. A timer that is moved
+ * to later costs nothing: it stays in its slot, and when that comes up its owner is asked for the
+ * time that counts by then.
  */
 #ifndef KSF_TIMER_H
 #define KSF_TIMER_H
@@ -9,22 +10,22 @@
 #include "../host/host.h"
 #include "list.h"
 
-#define TIMER_SLOTS 512u	/* a power of two */
+#define TIMER_SLOTS 512u /* a power of two */
 
 struct timer {
-	struct ksf_list link;	/* (wheel lock) slot it is in */
-	uint32_t	when;	/* (wheel lock; owner may read) tick of that slot; meaningful while linked */
+	struct ksf_list link; /* (wheel lock) slot it is in */
+	uint32_t when; /* (wheel lock; owner may read) tick of that slot; meaningful while linked */
 };
 
 struct timer_wheel {
 	struct host_lock lock;
-	uint32_t	 now;	/* (lock) last tick that was turned to */
-	struct ksf_list	 slots[TIMER_SLOTS];
+	uint32_t now; /* (lock) last tick that was turned to */
+	struct ksf_list slots[TIMER_SLOTS];
 };
 
 /*
- * Called with the wheel's lock held, for a timer whose slot has come: the tick at which it is to be seen again, or 0
- * for never (it is removed). It may set bits and enqueue tasks.
+ * Called with the wheel's lock held, for a timer whose slot has come: the tick at which it is to be
+ * seen again, or 0 for never (it is removed). It may set bits and enqueue tasks.
  */
 typedef uint32_t timer_due_fn(struct timer *timer, uint32_t now);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Creating, starting, changing and stopping the services of this process. Main thread, but for daemon_stop() and
- * daemon_cut().
+ * Creating, starting, changing and stopping the services of this process. Main thread, but for
+ * daemon_stop() and daemon_cut().
  */
 #include "daemon.h"
 
@@ -23,11 +23,11 @@ static const struct ksf_service *const known[] = {
 /* One running, or at least created, service. */
 struct instance {
 	const struct ksf_service *desc;
-	struct ksf_svc		 *svc;
-	char			**asked;	/* for each parameter: the text last asked for */
-	unsigned		  nparams;
-	bool			  running;
-	pthread_t		  stopper;
+	struct ksf_svc *svc;
+	char **asked; /* for each parameter: the text last asked for */
+	unsigned nparams;
+	bool running;
+	pthread_t stopper;
 };
 
 static struct instance instances[ksf_nelem(known)];
@@ -53,9 +53,11 @@ count_params(const struct ksf_service *desc)
 	return (n);
 }
 
-/* The text that counts for a parameter: command line, file, default. `explicitly`: not the default. */
+/* The text that counts for a parameter: command line, file, default. `explicitly`: not the default.
+ */
 static const char *
-asked_value(const struct sources *sources, const struct instance *inst, unsigned i, char *buf, bool *explicitly)
+asked_value(const struct sources *sources, const struct instance *inst, unsigned i, char *buf,
+    bool *explicitly)
 {
 	const struct ksf_param *param = ksf_param_at(inst->desc, i);
 	const char *value;
@@ -77,7 +79,8 @@ check_names(const struct request *request, struct instance *inst, char *why, siz
 	const struct ksf_param *param;
 	unsigned i;
 
-	for (const struct setting *s = request != NULL ? request->settings : NULL; s != NULL; s = s->next) {
+	for (const struct setting *s = request != NULL ? request->settings : NULL; s != NULL;
+	     s = s->next) {
 		for (i = 0; (param = ksf_param_at(inst->desc, i)) != NULL; i++) {
 			if (strcmp(param->name, s->name) == 0)
 				break;
@@ -95,8 +98,10 @@ check_sources(const struct sources *sources, struct instance *inst, char *why, s
 {
 	int status;
 
-	status = check_names(request_find(sources->command_line, inst->desc->name), inst, why, whylen);
-	if (status == 0 && check_names(request_find(sources->file, inst->desc->name), inst, why, whylen) != 0)
+	status = check_names(
+	    request_find(sources->command_line, inst->desc->name), inst, why, whylen);
+	if (status == 0 &&
+	    check_names(request_find(sources->file, inst->desc->name), inst, why, whylen) != 0)
 		status = EX_CONFIG;
 	return (status);
 }
@@ -126,7 +131,8 @@ enabled(struct instance *inst)
 {
 	char value[8];
 
-	return (ksf_param_get(inst->svc, "enable", value, sizeof(value)) == 0 && strcmp(value, "1") == 0);
+	return (ksf_param_get(inst->svc, "enable", value, sizeof(value)) == 0 &&
+		strcmp(value, "1") == 0);
 }
 
 static void
@@ -171,8 +177,8 @@ instance_create(const char *name, const struct sources *sources, char *why, size
 		inst->asked[i] = strdup(value);
 		if (inst->asked[i] == NULL)
 			status = EX_OSERR;
-		else if (explicitly &&
-		    ksf_param_set(inst->svc, ksf_param_at(inst->desc, i)->name, value, why, whylen) != 0)
+		else if (explicitly && ksf_param_set(inst->svc, ksf_param_at(inst->desc, i)->name,
+					   value, why, whylen) != 0)
 			status = EX_USAGE;
 	}
 	return (status);
@@ -244,7 +250,8 @@ reload_params(struct instance *inst, const struct sources *sources)
 		name = ksf_param_at(inst->desc, i)->name;
 		copy = strdup(value);
 		if (copy == NULL || ksf_param_set(inst->svc, name, value, why, sizeof(why)) != 0) {
-			fprintf(stderr, "ksfd: %s; unchanged\n", copy != NULL ? why : "out of memory");
+			fprintf(
+			    stderr, "ksfd: %s; unchanged\n", copy != NULL ? why : "out of memory");
 			free(copy);
 			continue;
 		}
@@ -261,10 +268,13 @@ daemon_reload(const struct sources *sources)
 	char why[256];
 
 	for (struct request *r = sources->file; r != NULL; r = r->next) {
-		for (inst = instances; inst < instances + ninstances && strcmp(inst->desc->name, r->service) != 0; inst++)
+		for (inst = instances;
+		     inst < instances + ninstances && strcmp(inst->desc->name, r->service) != 0;
+		     inst++)
 			continue;
 		if (inst == instances + ninstances)
-			fprintf(stderr, "ksfd: %s: services are added at start only; ignored\n", r->service);
+			fprintf(stderr, "ksfd: %s: services are added at start only; ignored\n",
+			    r->service);
 	}
 	for (inst = instances; inst < instances + ninstances; inst++) {
 		if (check_sources(sources, inst, why, sizeof(why)) != 0) {
@@ -299,7 +309,8 @@ daemon_stop(void)
 
 	/* Side by side: the grace times overlap. */
 	for (unsigned i = 0; i < ninstances; i++)
-		started[i] = pthread_create(&instances[i].stopper, NULL, stopper_main, &instances[i]) == 0;
+		started[i] = pthread_create(
+				 &instances[i].stopper, NULL, stopper_main, &instances[i]) == 0;
 	for (unsigned i = 0; i < ninstances; i++) {
 		if (started[i])
 			pthread_join(instances[i].stopper, NULL);
@@ -364,11 +375,12 @@ list_param(const struct ksf_service *desc, const struct ksf_param *param)
 	if (param->type == KSF_PARAM_STRING)
 		snprintf(range, sizeof(range), "up to %" PRIu64 " characters", param->max);
 	else
-		snprintf(range, sizeof(range), "%" PRIu64 "..%" PRIu64 "%s%s", param->min, param->max,
-		    *param->unit != '\0' ? " " : "", param->unit);
+		snprintf(range, sizeof(range), "%" PRIu64 "..%" PRIu64 "%s%s", param->min,
+		    param->max, *param->unit != '\0' ? " " : "", param->unit);
 	ksf_param_default(desc, param, def, sizeof(def));
-	printf("  %-18s %s\n  %-18s %s, default %s, %s%s\n", param->name, param->help, "", types[param->type],
-	    *def != '\0' ? def : "empty", range, param->flags & KSF_PARAM_RUNTIME ? ", run-time" : "");
+	printf("  %-18s %s\n  %-18s %s, default %s, %s%s\n", param->name, param->help, "",
+	    types[param->type], *def != '\0' ? def : "empty", range,
+	    param->flags & KSF_PARAM_RUNTIME ? ", run-time" : "");
 }
 
 void

@@ -17,8 +17,8 @@ struct sources {
 };
 
 /*
- * Create every service of the sources, set their parameters, and start those with enable=1. 0, or an exit status of
- * sysexits(3) with one line in `why` and nothing running.
+ * Create every service of the sources, set their parameters, and start those with enable=1. 0, or
+ * an exit status of sysexits(3) with one line in `why` and nothing running.
  */
 int daemon_start(const struct sources *sources, char *why, size_t whylen);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ksfd: runs ksf's services in a process. The main thread reads the command line, starts the services, and then only
- * waits for signals.
+ * ksfd: runs ksf's services in a process. The main thread reads the command line, starts the
+ * services, and then only waits for signals.
  */
 #include "daemon.h"
 
@@ -22,14 +22,15 @@ static bool print_stats_at_end;
 static void
 usage(FILE *to)
 {
-	fprintf(to, "usage: ksfd [-s] [-f file] [service[:param=value,...] ...]\n"
-		    "       ksfd --list | -V | -h\n"
-		    "  -f, --config FILE  read services and parameters from a file; the command line counts more\n"
-		    "  -s, --stats        print all statistics when stopping (and at any time on SIGUSR1)\n"
-		    "  -l, --list         list the services and all their parameters\n"
-		    "  -V, --version      print the version\n"
-		    "  -h, --help         print this help\n"
-		    "signals: SIGTERM, SIGINT stop (twice: at once), SIGHUP re-reads the file, SIGUSR1 prints statistics\n");
+	fprintf(to,
+	    "usage: ksfd [-s] [-f file] [service[:param=value,...] ...]\n"
+	    "       ksfd --list | -V | -h\n"
+	    "  -f, --config FILE  read services and parameters from a file; the command line counts more\n"
+	    "  -s, --stats        print all statistics when stopping (and at any time on SIGUSR1)\n"
+	    "  -l, --list         list the services and all their parameters\n"
+	    "  -V, --version      print the version\n"
+	    "  -h, --help         print this help\n"
+	    "signals: SIGTERM, SIGINT stop (twice: at once), SIGHUP re-reads the file, SIGUSR1 prints statistics\n");
 }
 
 static void

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Parsing of the command line's services and of the configuration file. Memory that cannot be had ends the program: it
- * is small, and nothing runs yet or what runs goes on.
+ * Parsing of the command line's services and of the configuration file. Memory that cannot be had
+ * ends the program: it is small, and nothing runs yet or what runs goes on.
  */
 #include "settings.h"
 
@@ -74,7 +74,8 @@ request_value(const struct request *request, const char *name)
 {
 	const char *value = NULL;
 
-	for (const struct setting *s = request != NULL ? request->settings : NULL; s != NULL; s = s->next) {
+	for (const struct setting *s = request != NULL ? request->settings : NULL; s != NULL;
+	     s = s->next) {
 		if (strcmp(s->name, name) == 0)
 			value = s->value;
 	}
@@ -123,7 +124,8 @@ parse_settings(struct request *request, char *text, char *why, size_t whylen)
 			continue;
 		}
 		if (equals == NULL || equals == part) {
-			snprintf(why, whylen, "%s: '%s' is not param=value", request->service, part);
+			snprintf(
+			    why, whylen, "%s: '%s' is not param=value", request->service, part);
 			return (EX_USAGE);
 		}
 		*equals = '\0';
@@ -222,7 +224,8 @@ request_read(const char *path, struct request **list, char *why, size_t whylen)
 	while (status == 0 && fgets(line, sizeof(line), file) != NULL) {
 		number++;
 		if (strchr(line, '\n') == NULL && !feof(file)) {
-			snprintf(reason, sizeof(reason), "longer than %d characters", LINE_MAX_LEN - 2);
+			snprintf(
+			    reason, sizeof(reason), "longer than %d characters", LINE_MAX_LEN - 2);
 			status = EX_CONFIG;
 			break;
 		}

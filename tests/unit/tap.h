@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What every unit test needs: TAP output, a seeded generator of random numbers, and how much slower the build is under
- * a sanitizer. ok() and the generator are for the main thread; others count what they see in atomics.
+ * What every unit test needs: TAP output, a seeded generator of random numbers, and how much slower
+ * the build is under a sanitizer. ok() and the generator are for the main thread; others count what
+ * they see in atomics.
  */
 #ifndef TAP_H
 #define TAP_H
@@ -69,7 +70,8 @@ bail_out(const char *fmt, ...)
 	exit(1);
 }
 
-/* Seed the generator: from the environment variable TEST_SEED, or the clock; the seed is printed. */
+/* Seed the generator: from the environment variable TEST_SEED, or the clock; the seed is printed.
+ */
 static inline void
 random_seed(void)
 {
@@ -77,8 +79,8 @@ random_seed(void)
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	tap_state = text != NULL ? strtoull(text, NULL, 10) :
-				   (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	tap_state = text != NULL ? strtoull(text, NULL, 10)
+				 : (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 	printf("# TEST_SEED=%llu\n", (unsigned long long)tap_state);
 	tap_state |= 1;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * UDP: sessions and their table (bounded, evicting, expiring), plain sockets, datagrams that must not be answered or
- * are too long, and sending on a session from another thread. Services run in this process; the clients are sockets of
- * the main thread.
+ * UDP: sessions and their table (bounded, evicting, expiring), plain sockets, datagrams that must
+ * not be answered or are too long, and sending on a session from another thread. Services run in
+ * this process; the clients are sockets of the main thread.
  */
 #include "service.h"
 
@@ -14,17 +14,18 @@
 #include "tap.h"
 
 /*
- * The service: echo, with the callbacks counted. "hold" keeps a reference to the session for another thread, "begin"
- * begins a request, "close" ends the session, "local" answers with the address that the datagram was sent to.
+ * The service: echo, with the callbacks counted. "hold" keeps a reference to the session for
+ * another thread, "begin" begins a request, "close" ends the session, "local" answers with the
+ * address that the datagram was sent to.
  */
 static unsigned listen_flags;
 static uint32_t opened, closed, refuse; /* (a) */
-static int	last_error; /* (a) */
-static struct ksf_conn *held; /* (a) */
+static int last_error;                  /* (a) */
+static struct ksf_conn *held;           /* (a) */
 
 struct session {
-	uint32_t seen;	/* datagrams so far */
-	bool	 open;
+	uint32_t seen; /* datagrams so far */
+	bool open;
 };
 
 static bool
@@ -32,7 +33,8 @@ says(const struct ksf_rx *rx, const char *word)
 {
 	char text[8] = "";
 
-	return (rx->q.len == strlen(word) && kbufq_copyout(&rx->q, 0, text, rx->q.len) == 0 && strcmp(text, word) == 0);
+	return (rx->q.len == strlen(word) && kbufq_copyout(&rx->q, 0, text, rx->q.len) == 0 &&
+		strcmp(text, word) == 0);
 }
 
 static int
@@ -133,7 +135,8 @@ echoes(int fd, const char *word)
 	char answer[64] = "";
 
 	return (send(fd, word, strlen(word), 0) == (ssize_t)strlen(word) &&
-	    take(fd, answer, sizeof(answer) - 1, 5000) == (ssize_t)strlen(word) && strcmp(answer, word) == 0);
+		take(fd, answer, sizeof(answer) - 1, 5000) == (ssize_t)strlen(word) &&
+		strcmp(answer, word) == 0);
 }
 
 /* How many datagrams the session of this socket has seen; 0 when there is no answer. */
@@ -168,10 +171,13 @@ test_sessions(void)
 
 	ok(count(a) == 1 && count(a) == 2 && count(b) == 1 && count(a) == 3 && count(b) == 2,
 	    "session: one for each peer, with its own memory");
-	ok(ksf_load(&opened) == 2 && service_stat(svc, "sessions_now") == 2 && service_stat(svc, "sessions_opened") == 2,
+	ok(ksf_load(&opened) == 2 && service_stat(svc, "sessions_now") == 2 &&
+		service_stat(svc, "sessions_opened") == 2,
 	    "session: open() once for each, counted");
-	ok(service_stat(svc, "dgrams_in") == 5 && service_stat(svc, "dgrams_out") == 5, "session: datagrams counted");
-	ok(send(a, "", 0, 0) == 0 && take(a, answer, sizeof(answer), 5000) == 0, "session: empty datagrams are datagrams");
+	ok(service_stat(svc, "dgrams_in") == 5 && service_stat(svc, "dgrams_out") == 5,
+	    "session: datagrams counted");
+	ok(send(a, "", 0, 0) == 0 && take(a, answer, sizeof(answer), 5000) == 0,
+	    "session: empty datagrams are datagrams");
 	(void)send(a, "close", 5, 0);
 	WAIT_FOR(ksf_load(&closed) == 1, 5000);
 	ok(ksf_load(&last_error) == ECONNRESET && service_stat(svc, "sessions_now") == 1,
@@ -182,7 +188,8 @@ test_sessions(void)
 	ksf_store(&refuse, 1);
 	c = client_udp(svc);
 	ok(ignored(svc, c, "x", 1, "refused_service"), "session: refused by open(), counted");
-	ok(service_stat(svc, "sessions_now") == 2 && ksf_load(&closed) == 1, "session: refused: close() is not called");
+	ok(service_stat(svc, "sessions_now") == 2 && ksf_load(&closed) == 1,
+	    "session: refused: close() is not called");
 	close(a);
 	close(b);
 	close(c);
@@ -231,24 +238,29 @@ test_table(void)
 
 	for (unsigned i = 0; i < 2; i++) {
 		settled[i] = client_udp(svc);
-		ok(count(settled[i]) == 1 && count(settled[i]) == 2, "table: session %u, two datagrams", i);
+		ok(count(settled[i]) == 1 && count(settled[i]) == 2,
+		    "table: session %u, two datagrams", i);
 	}
 	for (unsigned i = 0; i < 2; i++) {
 		fresh[i] = client_udp(svc);
 		ok(count(fresh[i]) == 1, "table: session %u, one datagram", i + 2);
 	}
 	fresh[2] = client_udp(svc);
-	ok(count(fresh[2]) == 1 && service_stat(svc, "sessions_evicted") == 1 && service_stat(svc, "sessions_now") == 4,
+	ok(count(fresh[2]) == 1 && service_stat(svc, "sessions_evicted") == 1 &&
+		service_stat(svc, "sessions_now") == 4,
 	    "table: full: a newcomer takes the place of a fresh session, counted");
-	ok(ksf_load(&closed) == 1 && ksf_load(&last_error) == ECANCELED, "table: the evicted session is closed");
+	ok(ksf_load(&closed) == 1 && ksf_load(&last_error) == ECANCELED,
+	    "table: the evicted session is closed");
 	ok(count(settled[0]) == 3 && count(settled[1]) == 3, "table: settled sessions stay");
 	ok(count(fresh[1]) == 2, "table: the younger fresh session has stayed");
 	ok(count(fresh[2]) == 2, "table: the newcomer settles");
 
 	/* Now all four are settled. */
 	fd = client_udp(svc);
-	ok(ignored(svc, fd, "x", 1, "sessions_refused"), "table: full of settled sessions: newcomers are refused, counted");
-	ok(service_stat(svc, "sessions_now") == 4 && ksf_load(&opened) == 5, "table: a refused one is not opened");
+	ok(ignored(svc, fd, "x", 1, "sessions_refused"),
+	    "table: full of settled sessions: newcomers are refused, counted");
+	ok(service_stat(svc, "sessions_now") == 4 && ksf_load(&opened) == 5,
+	    "table: a refused one is not opened");
 	(void)send(settled[0], "close", 5, 0);
 	(void)take(settled[0], answer, sizeof(answer), 100);
 	WAIT_FOR(service_stat(svc, "sessions_now") == 3, 5000);
@@ -266,7 +278,8 @@ test_table(void)
 	fd = client_udp(svc);
 	ok(echoes(fd, "begin"), "table: one session, with a request in flight");
 	fresh[0] = client_udp(svc);
-	ok(ignored(svc, fresh[0], "x", 1, "sessions_refused"), "table: it is not evicted while the request is in flight");
+	ok(ignored(svc, fresh[0], "x", 1, "sessions_refused"),
+	    "table: it is not evicted while the request is in flight");
 	ksf_conn_end(ksf_load(&held));
 	ok(count(fresh[0]) == 1, "table: afterwards it is");
 	close(fd);
@@ -280,7 +293,8 @@ test_expiry(void)
 	struct ksf_svc *svc = dgram(0, "session_timeout_ms=500");
 	int idle = client_udp(svc), busy = client_udp(svc), lively = client_udp(svc);
 
-	ok(count(idle) == 1 && echoes(busy, "begin"), "expiry: two sessions, one with a request in flight");
+	ok(count(idle) == 1 && echoes(busy, "begin"),
+	    "expiry: two sessions, one with a request in flight");
 	for (unsigned i = 0; i < 20 || (service_stat(svc, "sessions_now") > 2 && i < 50); i++) {
 		(void)count(lively);
 		nap(100);
@@ -291,7 +305,8 @@ test_expiry(void)
 	ok(count(lively) >= 20, "expiry: one that is used stays");
 	ksf_conn_end(ksf_load(&held));
 	WAIT_FOR(service_stat(svc, "sessions_now") == 0, 5000);
-	ok(service_stat(svc, "sessions_now") == 0 && service_stat(svc, "closed_idle") == 3, "expiry: in the end all are");
+	ok(service_stat(svc, "sessions_now") == 0 && service_stat(svc, "closed_idle") == 3,
+	    "expiry: in the end all are");
 	ok(count(idle) == 1, "expiry: a new session afterwards");
 	close(idle);
 	close(busy);
@@ -313,8 +328,10 @@ test_dropped(unsigned flags, const char *what)
 	ok(send(fd, bytes, 1000, 0) == 1000 && take(fd, answer, sizeof(answer), 5000) == 1000 &&
 		memcmp(bytes, answer, 1000) == 0,
 	    "%s: a datagram of dgram_max bytes", what);
-	ok(ignored(svc, fd, bytes, 1001, "dgrams_truncated"), "%s: a longer one is dropped, counted", what);
-	ok(ignored(svc, fd, bytes, sizeof(bytes), "dgrams_truncated"), "%s: so is the longest", what);
+	ok(ignored(svc, fd, bytes, 1001, "dgrams_truncated"),
+	    "%s: a longer one is dropped, counted", what);
+	ok(ignored(svc, fd, bytes, sizeof(bytes), "dgrams_truncated"), "%s: so is the longest",
+	    what);
 	service_set(svc, "dgram_max=65507");
 	(void)echoes(fd, "x"); /* segments of the old size may be waiting for the next datagrams */
 	ok(send(fd, bytes, sizeof(bytes), 0) == (ssize_t)sizeof(bytes) &&
@@ -324,7 +341,8 @@ test_dropped(unsigned flags, const char *what)
 	close(fd);
 	service_set(svc, "allow=10.0.0.0/8");
 	fd = client_udp(svc);
-	ok(ignored(svc, fd, "x", 1, "refused_allow"), "%s: a peer that is not allowed is ignored, counted", what);
+	ok(ignored(svc, fd, "x", 1, "refused_allow"),
+	    "%s: a peer that is not allowed is ignored, counted", what);
 	service_set(svc, "allow=");
 	ok(echoes(fd, "x"), "%s: and allowed later", what);
 	close(fd);
@@ -359,11 +377,13 @@ test_loops(void)
 
 	if (fd < 0)
 		bail_out("cannot bind to 127.0.0.2");
-	ok(ignored(svc, fd, "x", 1, "dgrams_loop"), "no loops: from the service's own port: dropped, counted");
+	ok(ignored(svc, fd, "x", 1, "dgrams_loop"),
+	    "no loops: from the service's own port: dropped, counted");
 	close(fd);
 	fd = client_from_port(svc, 1, 1023);
 	if (fd >= 0)
-		ok(ignored(svc, fd, "x", 1, "dgrams_privileged"), "no loops: from a reserved port: dropped, counted");
+		ok(ignored(svc, fd, "x", 1, "dgrams_privileged"),
+		    "no loops: from a reserved port: dropped, counted");
 	else
 		ok(true, "no loops: from a reserved port # SKIP not permitted to use one");
 	close(fd);
@@ -379,14 +399,14 @@ test_loops(void)
 /*
  * Sending from another thread, or by somebody who outlives the session.
  */
-#define SENDERS	    4u
+#define SENDERS     4u
 #define SENDER_EACH 500u
 
 struct sender {
-	pthread_t	 thread;
+	pthread_t thread;
 	struct ksf_conn *conn;
-	uint32_t	 number;
-	uint32_t	 refused;
+	uint32_t number;
+	uint32_t refused;
 };
 
 static void *
@@ -397,7 +417,8 @@ sender_main(void *arg)
 	uint32_t word[2] = { sender->number, 0 };
 
 	for (; word[1] < SENDER_EACH; word[1]++) {
-		if (kbufq_write(&q, word, sizeof(word)) != 0 || ksf_conn_send(sender->conn, &q) != 0)
+		if (kbufq_write(&q, word, sizeof(word)) != 0 ||
+		    ksf_conn_send(sender->conn, &q) != 0)
 			sender->refused++;
 		if (word[1] % 8 == 0)
 			nap(1);
@@ -417,7 +438,7 @@ test_senders(void)
 	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
 	ok(echoes(fd, "hold"), "senders: a session that other threads refer to");
 	for (uint32_t i = 0; i < SENDERS; i++) {
-		senders[i] = (struct sender) { .conn = ksf_load(&held), .number = i };
+		senders[i] = (struct sender){ .conn = ksf_load(&held), .number = i };
 		if (pthread_create(&senders[i].thread, NULL, sender_main, &senders[i]) != 0)
 			bail_out("cannot start a thread");
 	}
@@ -440,7 +461,8 @@ test_senders(void)
 	{
 		struct kbufq q = { 0 };
 
-		ok(kbufq_write(&q, "x", 1) == 0 && ksf_conn_send(ksf_load(&held), &q) == EPIPE && q.head == NULL,
+		ok(kbufq_write(&q, "x", 1) == 0 && ksf_conn_send(ksf_load(&held), &q) == EPIPE &&
+			q.head == NULL,
 		    "senders: a closed session takes nothing");
 	}
 	ksf_conn_close(ksf_load(&held), 0);
@@ -463,16 +485,20 @@ test_plain(void)
 	ok(count(a) == 1 && count(b) == 2 && count(a) == 3, "plain: one memory for all peers");
 	ok(service_stat(svc, "sessions_opened") == 0, "plain: no sessions");
 	ok(echoes(a, "hold"), "plain: a reference for another thread");
-	ok(kbufq_write(&q, "x", 1) == 0 && ksf_conn_send(ksf_load(&held), &q) == EPIPE && q.head == NULL,
+	ok(kbufq_write(&q, "x", 1) == 0 && ksf_conn_send(ksf_load(&held), &q) == EPIPE &&
+		q.head == NULL,
 	    "plain: no peer, no sending from another thread");
 	ok(kbufq_write(&q, "x", 1) == 0 &&
-		ksf_conn_sendto(ksf_load(&held), &q, ksf_conn_peer(ksf_load(&held)), NULL) == EPIPE && q.head == NULL,
+		ksf_conn_sendto(ksf_load(&held), &q, ksf_conn_peer(ksf_load(&held)), NULL) ==
+		    EPIPE &&
+		q.head == NULL,
 	    "plain: nor by ksf_conn_sendto()");
 	ksf_conn_rele(ksf_load(&held));
 	close(a);
 	close(b);
 	service_end(svc);
-	ok(ksf_load(&closed) == 1 && ksf_load(&last_error) == 0, "plain: close() when the service stops");
+	ok(ksf_load(&closed) == 1 && ksf_load(&last_error) == 0,
+	    "plain: close() when the service stops");
 }
 
 /* sendto: each datagram goes to the peer of the one before. */
@@ -497,7 +523,9 @@ relay_start(struct ksf_svc *svc)
 static void
 test_sendto(void)
 {
-	static const struct ksf_service relay = { .name = "relay", .help = "sends to somebody else", .start = relay_start };
+	static const struct ksf_service relay = {
+		.name = "relay", .help = "sends to somebody else", .start = relay_start
+	};
 	struct ksf_svc *svc = service_start(&relay, "listen=0.0.0.0 cpus=0");
 	int a = client_udp(svc), b = client_udp(svc);
 	char answer[8];
@@ -505,7 +533,8 @@ test_sendto(void)
 	(void)send(a, "one", 3, 0);
 	WAIT_FOR(service_stat(svc, "dgrams_in") == 1, 5000);
 	(void)send(b, "two", 3, 0);
-	ok(take(a, answer, sizeof(answer), 5000) == 3 && memcmp(answer, "two", 3) == 0, "sendto: to another peer");
+	ok(take(a, answer, sizeof(answer), 5000) == 3 && memcmp(answer, "two", 3) == 0,
+	    "sendto: to another peer");
 	close(a);
 	close(b);
 	service_end(svc);
@@ -533,7 +562,9 @@ pieces_start(struct ksf_svc *svc)
 static void
 test_pieces(void)
 {
-	static const struct ksf_service pieces = { .name = "pieces", .help = "answers in pieces", .start = pieces_start };
+	static const struct ksf_service pieces = {
+		.name = "pieces", .help = "answers in pieces", .start = pieces_start
+	};
 	struct ksf_svc *svc = service_start(&pieces, "");
 	int fd = client_udp(svc);
 
@@ -553,7 +584,8 @@ test_inflight(void)
 	int fd = client_udp(svc);
 
 	ok(echoes(fd, "begin"), "inflight: a request is begun");
-	ok(ignored(svc, fd, "x", 1, "dgrams_dropped"), "inflight: at the limit datagrams are dropped, counted");
+	ok(ignored(svc, fd, "x", 1, "dgrams_dropped"),
+	    "inflight: at the limit datagrams are dropped, counted");
 	ksf_conn_end(ksf_load(&held));
 	ok(echoes(fd, "x"), "inflight: below it they are taken again");
 	close(fd);
@@ -591,7 +623,8 @@ test_stop(void)
 		bail_out("cannot start a thread");
 	took = service_end(svc);
 	pthread_join(thread, NULL);
-	ok(took >= 150 && took < 1900, "stop: waits for the request in flight (%u ms)", (unsigned)took);
+	ok(took >= 150 && took < 1900, "stop: waits for the request in flight (%u ms)",
+	    (unsigned)took);
 	ok(take(fd[0], answer, sizeof(answer), 5000) == 4, "stop: its reply leaves");
 	ok(ksf_load(&opened) == 20 && ksf_load(&closed) == 20, "stop: every session is closed");
 	for (unsigned i = 0; i < ksf_nelem(fd); i++)
@@ -605,7 +638,8 @@ test_stop(void)
 		bail_out("cannot start a thread");
 	ksf_svc_stop(svc, 10);
 	pthread_join(thread, NULL);
-	ok(ksf_load(&closed) == 1 && ksf_load(&last_error) == ECANCELED, "stop: cut after the grace time");
+	ok(ksf_load(&closed) == 1 && ksf_load(&last_error) == ECANCELED,
+	    "stop: cut after the grace time");
 	ksf_svc_destroy(svc);
 	close(fd[0]);
 }

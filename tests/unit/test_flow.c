@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Flow control and limits of stream connections: water marks, rxmax, requests in flight, the memory budget, timeouts,
- * lingering, half-close, who may connect. After each, the statistic that belongs to it is looked at. Services run in
- * this process, clients on the main thread; one thread answers requests.
+ * Flow control and limits of stream connections: water marks, rxmax, requests in flight, the memory
+ * budget, timeouts, lingering, half-close, who may connect. After each, the statistic that belongs
+ * to it is looked at. Services run in this process, clients on the main thread; one thread answers
+ * requests.
  */
 #include "service.h"
 
@@ -20,8 +21,8 @@
 static const struct ksf_ops *ops_now;
 
 static uint32_t opened, closed, drained, violations; /* (a) */
-static int	last_error; /* (a) */
-static int	refuse; /* (a) what open() returns */
+static int last_error;                               /* (a) */
+static int refuse;                                   /* (a) what open() returns */
 
 static int
 flow_start(struct ksf_svc *svc)
@@ -123,7 +124,8 @@ read_pattern(int fd, uint64_t position, size_t len)
 
 	for (; len > 0; len -= part, position += part) {
 		part = ksf_min(sizeof(bytes), len);
-		if (client_recv(fd, bytes, part, 10000) != (ssize_t)part || !pattern_good(bytes, part, position))
+		if (client_recv(fd, bytes, part, 10000) != (ssize_t)part ||
+		    !pattern_good(bytes, part, position))
 			return (false);
 	}
 	return (true);
@@ -132,23 +134,29 @@ read_pattern(int fd, uint64_t position, size_t len)
 static void
 test_water_marks(void)
 {
-	struct ksf_svc *svc = flow(&echo_ops, "txhiwat=65536 txlowat=16384 sosndbuf=16384 sorcvbuf=16384");
+	struct ksf_svc *svc = flow(
+	    &echo_ops, "txhiwat=65536 txlowat=16384 sosndbuf=16384 sorcvbuf=16384");
 	int fd = client_tcp(svc, 16384);
 	size_t sent = fill(fd, STREAM_LEN, 300);
 	uint64_t queued = service_stat(svc, "bytes_in") - service_stat(svc, "bytes_out");
 
 	ok(sent < STREAM_LEN && queued <= 65536 && queued >= 16384,
-	    "water marks: a peer that does not read is not read from (%u bytes queued)", (unsigned)queued);
-	ok(service_stat(svc, "pauses") >= 1 && service_stat(svc, "send_full") >= 1, "water marks: counted");
+	    "water marks: a peer that does not read is not read from (%u bytes queued)",
+	    (unsigned)queued);
+	ok(service_stat(svc, "pauses") >= 1 && service_stat(svc, "send_full") >= 1,
+	    "water marks: counted");
 	ok(service_stat(svc, "mem_used") >= queued && service_stat(svc, "mem_used") < 4 * 65536,
 	    "water marks: what is queued is charged to the service");
 	ok(drained == 0, "water marks: not drained yet");
-	ok(read_pattern(fd, 0, sent), "water marks: everything comes, in order, once the peer reads");
+	ok(read_pattern(fd, 0, sent),
+	    "water marks: everything comes, in order, once the peer reads");
 	WAIT_FOR(ksf_load(&drained) >= 1 && service_stat(svc, "mem_used") == 0, 5000);
 	ok(ksf_load(&drained) >= 1, "water marks: drained() was called");
 	ok(service_stat(svc, "mem_used") == 0, "water marks: nothing is charged any more");
-	ok(ksf_load(&violations) == 0, "water marks: no input() above the high mark, drained() below the low one");
-	ok(client_send(fd, "again", 5) && client_recv(fd, (char[5]) { 0 }, 5, 5000) == 5, "water marks: reading goes on");
+	ok(ksf_load(&violations) == 0,
+	    "water marks: no input() above the high mark, drained() below the low one");
+	ok(client_send(fd, "again", 5) && client_recv(fd, (char[5]){ 0 }, 5, 5000) == 5,
+	    "water marks: reading goes on");
 	close(fd);
 	WAIT_FOR(ksf_load(&closed) == 1, 5000);
 	ok(ksf_load(&last_error) == 0, "water marks: closed in good order");
@@ -197,8 +205,10 @@ test_source(void)
 	int fd = client_tcp(svc, 32768);
 
 	source_sent = 0;
-	ok(client_send(fd, "x", 1) && read_pattern(fd, 0, SOURCE_LEN), "drained: output of any length, in steps");
-	ok(service_stat(svc, "bytes_out") == SOURCE_LEN && ksf_load(&violations) == 0, "drained: all of it, once");
+	ok(client_send(fd, "x", 1) && read_pattern(fd, 0, SOURCE_LEN),
+	    "drained: output of any length, in steps");
+	ok(service_stat(svc, "bytes_out") == SOURCE_LEN && ksf_load(&violations) == 0,
+	    "drained: all of it, once");
 	close(fd);
 	service_end(svc);
 }
@@ -235,13 +245,17 @@ hoard(uint32_t need, const char *settings, size_t bytes, bool closes, const char
 	(void)client_send(fd, zeros, bytes - 1);
 	if (closes) {
 		WAIT_FOR(ksf_load(&closed) == 1, 5000);
-		ok(ksf_load(&last_error) == EMSGSIZE && client_ends(fd, 5000), "%s: closed with EMSGSIZE", what);
-		ok(service_stat(svc, "closed_oversize") == 1 && service_stat(svc, "closed_error") == 1, "%s: counted",
-		    what);
+		ok(ksf_load(&last_error) == EMSGSIZE && client_ends(fd, 5000),
+		    "%s: closed with EMSGSIZE", what);
+		ok(service_stat(svc, "closed_oversize") == 1 &&
+			service_stat(svc, "closed_error") == 1,
+		    "%s: counted", what);
 	} else {
 		WAIT_FOR(ksf_load(&hoard_seen) == bytes, 5000);
-		ok(ksf_load(&hoard_seen) == bytes && ksf_load(&hoard_calls) == 2, "%s: shown when it is complete", what);
-		ok(ksf_load(&closed) == 0 && service_stat(svc, "closed_oversize") == 0, "%s: not closed", what);
+		ok(ksf_load(&hoard_seen) == bytes && ksf_load(&hoard_calls) == 2,
+		    "%s: shown when it is complete", what);
+		ok(ksf_load(&closed) == 0 && service_stat(svc, "closed_oversize") == 0,
+		    "%s: not closed", what);
 	}
 	close(fd);
 	service_end(svc);
@@ -287,26 +301,27 @@ test_need(void)
 }
 
 /*
- * Requests in flight. Input is four-byte requests; each is answered by the same four bytes, by another thread.
+ * Requests in flight. Input is four-byte requests; each is answered by the same four bytes, by
+ * another thread.
  */
 struct job {
 	struct ksf_conn *conn;
-	uint8_t		 bytes[REQUEST_LEN];
+	uint8_t bytes[REQUEST_LEN];
 };
 
 #define JOBS_MAX 1024u
 
 static struct {
 	pthread_mutex_t lock;
-	pthread_cond_t	cond;
-	struct job	job[JOBS_MAX];
-	unsigned	first, count;
-	bool		open; /* jobs are answered */
-	bool		quit;
+	pthread_cond_t cond;
+	struct job job[JOBS_MAX];
+	unsigned first, count;
+	bool open; /* jobs are answered */
+	bool quit;
 } jobs = { .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER };
 
 static uint32_t flying, flying_most; /* (a) */
-static bool	outpaced; /* (a) requests end before input() returns */
+static bool outpaced;                /* (a) requests end before input() returns */
 
 static void
 jobs_push(struct ksf_conn *conn, const uint8_t *bytes)
@@ -379,7 +394,9 @@ request_input(struct ksf_conn *conn, struct ksf_rx *rx)
 		rx->need = REQUEST_LEN;
 }
 
-static const struct ksf_ops request_ops = { .open = flow_open, .input = request_input, .close = flow_close };
+static const struct ksf_ops request_ops = {
+	.open = flow_open, .input = request_input, .close = flow_close
+};
 
 static void
 test_inflight(void)
@@ -432,7 +449,8 @@ test_inflight_race(void)
 		good = good && read_pattern(fd, 0, sizeof(bytes));
 		close(fd);
 	}
-	ok(good, "inflight: the limit is left at any moment, no request is forgotten (round %u)", i);
+	ok(good, "inflight: the limit is left at any moment, no request is forgotten (round %u)",
+	    i);
 
 	ksf_store(&outpaced, true);
 	for (i = 0; i < 2; i++) {
@@ -441,7 +459,8 @@ test_inflight_race(void)
 		good = client_send(fd, bytes, sizeof(bytes));
 		if (i == 1)
 			(void)shutdown(fd, SHUT_WR);
-		ok(good && read_pattern(fd, 0, sizeof(bytes)), "inflight: left while input() still runs%s",
+		ok(good && read_pattern(fd, 0, sizeof(bytes)),
+		    "inflight: left while input() still runs%s",
 		    i == 1 ? ", at the end of input" : "");
 		close(fd);
 	}
@@ -466,11 +485,13 @@ test_half_close(void)
 	ok(client_recv(fd, answer, 1, 200) == -2 && ksf_load(&closed) == 0,
 	    "half-close: the connection stays while a request is in flight");
 	jobs_open(true);
-	ok(client_recv(fd, answer, sizeof(answer), 5000) == REQUEST_LEN && memcmp(answer, "ping", REQUEST_LEN) == 0,
+	ok(client_recv(fd, answer, sizeof(answer), 5000) == REQUEST_LEN &&
+		memcmp(answer, "ping", REQUEST_LEN) == 0,
 	    "half-close: the reply still comes");
 	ok(client_ends(fd, 5000), "half-close: then the end");
 	WAIT_FOR(ksf_load(&closed) == 1, 5000);
-	ok(ksf_load(&last_error) == 0 && service_stat(svc, "closed_error") == 0, "half-close: closed in good order");
+	ok(ksf_load(&last_error) == 0 && service_stat(svc, "closed_error") == 0,
+	    "half-close: closed in good order");
 	close(fd);
 	service_end(svc);
 }
@@ -481,8 +502,8 @@ test_half_close(void)
 static void
 test_memmax(void)
 {
-	struct ksf_svc *svc = flow(&echo_ops,
-	    "memmax=262144 txhiwat=1048576 txlowat=1024 sosndbuf=16384 sorcvbuf=16384");
+	struct ksf_svc *svc = flow(
+	    &echo_ops, "memmax=262144 txhiwat=1048576 txlowat=1024 sosndbuf=16384 sorcvbuf=16384");
 	int greedy = client_tcp(svc, 16384), modest = client_tcp(svc, 0);
 	size_t sent = fill(greedy, 4 * STREAM_LEN, 300);
 	uint64_t used;
@@ -491,7 +512,8 @@ test_memmax(void)
 	WAIT_FOR(service_stat(svc, "mem_short") >= 1, 5000);
 	used = service_stat(svc, "mem_used");
 	ok(service_stat(svc, "mem_short") >= 1 && used > 262144, "memmax: reached, counted");
-	ok(used < 262144 + 524288 + 131072, "memmax: exceeded by no more than one run (%u bytes)", (unsigned)used);
+	ok(used < 262144 + 524288 + 131072, "memmax: exceeded by no more than one run (%u bytes)",
+	    (unsigned)used);
 	ok(client_send(modest, "hello", 5) && client_recv(modest, answer, 5, 5000) == 5,
 	    "memmax: a connection that holds nothing goes on");
 	ok(read_pattern(greedy, 0, sent), "memmax: reading goes on when memory comes back");
@@ -501,7 +523,7 @@ test_memmax(void)
 	/* Memory that another connection holds; it ends, and the waiting one goes on by itself. */
 	sent = fill(greedy, 4 * STREAM_LEN, 300);
 	used = service_stat(svc, "mem_short");
-	(void)client_send(modest, (char[60000]) { 0 }, 60000);
+	(void)client_send(modest, (char[60000]){ 0 }, 60000);
 	close(greedy);
 	{
 		static uint8_t bytes[60000];
@@ -532,10 +554,12 @@ test_idle(void)
 	start = now_ms() - start;
 	ok(start >= 250 && start < 3000, "idle: after the timeout (%u ms)", (unsigned)start);
 	WAIT_FOR(ksf_load(&closed) == 1, 5000);
-	ok(ksf_load(&last_error) == ETIMEDOUT && service_stat(svc, "closed_idle") == 1, "idle: ETIMEDOUT, counted");
+	ok(ksf_load(&last_error) == ETIMEDOUT && service_stat(svc, "closed_idle") == 1,
+	    "idle: ETIMEDOUT, counted");
 	ok(client_recv(waiting, answer, 1, 500) == -2, "idle: a request in flight is not idleness");
 	jobs_open(true);
-	ok(client_recv(waiting, answer, REQUEST_LEN, 5000) == REQUEST_LEN && client_ends(waiting, 5000),
+	ok(client_recv(waiting, answer, REQUEST_LEN, 5000) == REQUEST_LEN &&
+		client_ends(waiting, 5000),
 	    "idle: after its reply it is");
 	WAIT_FOR(ksf_load(&closed) == 2, 5000);
 	ok(service_stat(svc, "closed_idle") == 2, "idle: counted again");
@@ -552,9 +576,11 @@ test_idle(void)
 	}
 	ok(ksf_load(&closed) == 2, "idle: input keeps a connection alive");
 	service_set(svc, "idle_timeout_ms=0");
-	ok(client_recv(idle, answer, 1, 1000) == -2, "idle: 0 is never, and is taken while the service runs");
+	ok(client_recv(idle, answer, 1, 1000) == -2,
+	    "idle: 0 is never, and is taken while the service runs");
 	service_set(svc, "idle_timeout_ms=100");
-	ok(client_ends(idle, 10000), "idle: a timeout set while it runs counts for old connections too");
+	ok(client_ends(idle, 10000),
+	    "idle: a timeout set while it runs counts for old connections too");
 	close(idle);
 	service_end(svc);
 }
@@ -562,13 +588,16 @@ test_idle(void)
 static void
 test_stall(void)
 {
-	struct ksf_svc *svc = flow(&echo_ops, "stall_timeout_ms=400 txhiwat=65536 txlowat=4096 sosndbuf=16384 sorcvbuf=16384");
+	struct ksf_svc *svc = flow(&echo_ops,
+	    "stall_timeout_ms=400 txhiwat=65536 txlowat=4096 sosndbuf=16384 sorcvbuf=16384");
 	int stalled = client_tcp(svc, 16384), other = client_tcp(svc, 0);
 
 	(void)fill(stalled, STREAM_LEN, 200);
 	WAIT_FOR(ksf_load(&closed) == 1, 10000);
-	ok(ksf_load(&closed) == 1 && ksf_load(&last_error) == ETIMEDOUT, "stall: a peer that takes no output is cut");
-	ok(service_stat(svc, "closed_stalled") == 1 && service_stat(svc, "closed_idle") == 0, "stall: counted");
+	ok(ksf_load(&closed) == 1 && ksf_load(&last_error) == ETIMEDOUT,
+	    "stall: a peer that takes no output is cut");
+	ok(service_stat(svc, "closed_stalled") == 1 && service_stat(svc, "closed_idle") == 0,
+	    "stall: counted");
 	ok(service_stat(svc, "conns") == 1, "stall: a peer without output is not");
 	close(stalled);
 	close(other);
@@ -618,7 +647,8 @@ test_deadline(void)
 	svc = flow(&deadline_ops, "");
 	start = now_ms();
 	fd = client_tcp(svc, 0);
-	ok(client_ends(fd, 5000) && now_ms() - start >= 250, "deadline: a connection is closed when it has passed");
+	ok(client_ends(fd, 5000) && now_ms() - start >= 250,
+	    "deadline: a connection is closed when it has passed");
 	WAIT_FOR(ksf_load(&closed) == 1, 5000);
 	ok(ksf_load(&last_error) == ETIMEDOUT && service_stat(svc, "closed_deadline") == 1,
 	    "deadline: ETIMEDOUT, counted");
@@ -636,10 +666,12 @@ test_deadline(void)
 	ok(ksf_load(&closed) == 1, "deadline: set anew, it does not pass");
 	ksf_store(&deadline_on_input, 0);
 	(void)client_send(fd, "x", 1);
-	ok(client_recv(fd, answer, 1, 5000) == 1 && client_recv(fd, answer, 1, 1500) == -2, "deadline: 0 is none");
+	ok(client_recv(fd, answer, 1, 5000) == 1 && client_recv(fd, answer, 1, 1500) == -2,
+	    "deadline: 0 is none");
 	ksf_store(&deadline_on_input, 100);
 	(void)client_send(fd, "x", 1);
-	ok(client_recv(fd, answer, 1, 5000) == 1 && client_ends(fd, 3000), "deadline: a shorter one counts at once");
+	ok(client_recv(fd, answer, 1, 5000) == 1 && client_ends(fd, 3000),
+	    "deadline: a shorter one counts at once");
 	close(fd);
 	nap(300);
 	service_end(svc);
@@ -680,11 +712,13 @@ test_linger(void)
 	svc = flow(&goodbye_ops, "linger_ms=2000 sosndbuf=32768 sorcvbuf=32768");
 	fd = client_tcp(svc, 32768);
 	(void)fill(fd, sizeof(flood), 100);
-	ok(read_pattern(fd, 0, 500000), "linger: all output arrives although input was left unread");
+	ok(read_pattern(fd, 0, 500000),
+	    "linger: all output arrives although input was left unread");
 	ok(client_recv(fd, flood, 1, 5000) == 0, "linger: then the end, not a reset");
 	close(fd);
 	WAIT_FOR(ksf_load(&closed) == 1, 5000);
-	ok(ksf_load(&last_error) == 0 && ksf_load(&violations) == 0, "linger: closed in good order; no output after close");
+	ok(ksf_load(&last_error) == 0 && ksf_load(&violations) == 0,
+	    "linger: closed in good order; no output after close");
 
 	/* A peer that goes on sending for ever is waited for no longer than linger_ms. */
 	service_set(svc, "linger_ms=300");
@@ -697,7 +731,8 @@ test_linger(void)
 		nap(1);
 	}
 	WAIT_FOR(ksf_load(&closed) == 2, 5000);
-	ok(ksf_load(&closed) == 2 && ksf_load(&last_error) == 0, "linger: not longer than linger_ms");
+	ok(ksf_load(&closed) == 2 && ksf_load(&last_error) == 0,
+	    "linger: not longer than linger_ms");
 	close(fd);
 
 	service_set(svc, "linger_ms=0");
@@ -727,16 +762,19 @@ test_abort(void)
 	char answer[10];
 
 	(void)client_send(fd, "0123456789", 10);
-	ok(client_recv(fd, answer, sizeof(answer), 5000) == -1, "close with an error: a reset, no output");
+	ok(client_recv(fd, answer, sizeof(answer), 5000) == -1,
+	    "close with an error: a reset, no output");
 	WAIT_FOR(ksf_load(&closed) == 1, 5000);
-	ok(ksf_load(&last_error) == EPROTO && service_stat(svc, "closed_error") == 1 && service_stat(svc, "bytes_out") == 0,
+	ok(ksf_load(&last_error) == EPROTO && service_stat(svc, "closed_error") == 1 &&
+		service_stat(svc, "bytes_out") == 0,
 	    "close with an error: close() is told, counted");
 	close(fd);
 
 	/* And the other way round. */
 	fd = client_tcp(svc, 0);
 	WAIT_FOR(service_stat(svc, "conns") == 1, 5000);
-	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger) { .l_onoff = 1 }, sizeof(struct linger));
+	(void)setsockopt(
+	    fd, SOL_SOCKET, SO_LINGER, &(struct linger){ .l_onoff = 1 }, sizeof(struct linger));
 	close(fd);
 	WAIT_FOR(ksf_load(&closed) == 2, 5000);
 	ok(ksf_load(&last_error) == ECONNRESET, "a reset by the peer: close() is told ECONNRESET");
@@ -762,12 +800,14 @@ test_maxconns(void)
 
 	ok(serves(a) && serves(b), "maxconns: connections up to the limit");
 	c = client_tcp(svc, 0);
-	ok(client_ends(c, 5000) && service_stat(svc, "refused_maxconns") == 1, "maxconns: one more is refused, counted");
+	ok(client_ends(c, 5000) && service_stat(svc, "refused_maxconns") == 1,
+	    "maxconns: one more is refused, counted");
 	close(c);
 	close(a);
 	WAIT_FOR(service_stat(svc, "conns") == 1, 5000);
 	a = client_tcp(svc, 0);
-	ok(serves(a) && service_stat(svc, "accepted") == 3, "maxconns: room again after one has ended");
+	ok(serves(a) && service_stat(svc, "accepted") == 3,
+	    "maxconns: room again after one has ended");
 	service_set(svc, "maxconns=3");
 	c = client_tcp(svc, 0);
 	ok(serves(c), "maxconns: raised while the service runs");
@@ -806,7 +846,8 @@ test_allow(void)
 	int a = client_tcp_from(svc, 2), b = client_tcp_from(svc, 3);
 
 	ok(serves(a), "allow: a listed address");
-	ok(client_ends(b, 5000) && service_stat(svc, "refused_allow") == 1, "allow: another is refused, counted");
+	ok(client_ends(b, 5000) && service_stat(svc, "refused_allow") == 1,
+	    "allow: another is refused, counted");
 	close(b);
 	service_set(svc, "allow=127.0.0.0/30");
 	b = client_tcp_from(svc, 3);
@@ -824,7 +865,8 @@ test_refuse(void)
 
 	ksf_store(&refuse, EACCES);
 	fd = client_tcp(svc, 0);
-	ok(client_ends(fd, 5000) && service_stat(svc, "refused_service") == 1, "open() refuses: closed, counted");
+	ok(client_ends(fd, 5000) && service_stat(svc, "refused_service") == 1,
+	    "open() refuses: closed, counted");
 	close(fd);
 	WAIT_FOR(service_stat(svc, "conns") == 0, 5000);
 	ok(ksf_load(&opened) == 1 && ksf_load(&closed) == 0 && service_stat(svc, "conns") == 0,

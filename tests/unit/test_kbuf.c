@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Segments and chains (<ksf/kbuf.h>) against a model: each chain's bytes in a flat array. Long random sequences of all
- * operations on chains that share segments, with every allocation failing in turn. host_alloc() and host_free() are
- * replaced by the linker (--wrap), to count, to fail and to check sizes.
+ * Segments and chains (<ksf/kbuf.h>) against a model: each chain's bytes in a flat array. Long
+ * random sequences of all operations on chains that share segments, with every allocation failing
+ * in turn. host_alloc() and host_free() are replaced by the linker (--wrap), to count, to fail and
+ * to check sizes.
  */
 #include "../../src/core/core.h"
 #include "../../src/core/kbuf_cache.h"
@@ -11,9 +12,9 @@
 
 #include "tap.h"
 
-#define CHAINS	  6u
+#define CHAINS    6u
 #define CHAIN_MAX 60000u /* bytes of one chain in the model */
-#define MEMORIES  4096u	 /* foreign memories of one run */
+#define MEMORIES  4096u  /* foreign memories of one run */
 
 /*
  * The memory under test.
@@ -23,9 +24,9 @@ struct block {
 	size_t guard; /* keeps the alignment of 16 */
 };
 
-static size_t	   blocks_live;	 /* (a) */
-static size_t	   blocks_taken; /* (a) calls of host_alloc() */
-static size_t	   size_errors;	 /* (a) host_free() with another size than host_alloc() */
+static size_t blocks_live;             /* (a) */
+static size_t blocks_taken;            /* (a) calls of host_alloc() */
+static size_t size_errors;             /* (a) host_free() with another size than host_alloc() */
 static _Thread_local unsigned fail_at; /* the n-th call from now returns NULL; 0: none does */
 
 void *__wrap_host_alloc(size_t size);
@@ -68,7 +69,7 @@ __wrap_host_free(void *mem, size_t size)
 struct memory {
 	uint8_t *bytes;
 	uint8_t *copy;
-	size_t	 len;
+	size_t len;
 	unsigned freed; /* (a) */
 };
 
@@ -81,7 +82,8 @@ memory_free(void *mem, size_t len, void *arg)
 {
 	struct memory *memory = arg;
 
-	if (mem != memory->bytes || len != memory->len || memcmp(memory->bytes, memory->copy, len) != 0)
+	if (mem != memory->bytes || len != memory->len ||
+	    memcmp(memory->bytes, memory->copy, len) != 0)
 		ksf_fetch_add(&memory_errors, 1);
 	if (ksf_fetch_add(&memory->freed, 1) == 0) {
 		free(memory->bytes);
@@ -121,8 +123,8 @@ memories_all_freed(void)
  */
 struct chain {
 	struct kbufq q;
-	uint8_t	    *bytes; /* CHAIN_MAX of them */
-	size_t	     len;
+	uint8_t *bytes; /* CHAIN_MAX of them */
+	size_t len;
 };
 
 static struct chain chains[CHAINS];
@@ -141,7 +143,8 @@ chain_good(const struct chain *chain)
 		off += kbuf_len(seg);
 		last = seg;
 	}
-	return (off == chain->len && chain->q.len == chain->len && (last == NULL || last == chain->q.tail));
+	return (off == chain->len && chain->q.len == chain->len &&
+		(last == NULL || last == chain->q.tail));
 }
 
 static bool
@@ -238,8 +241,8 @@ some_offset(const struct chain *chain)
 }
 
 /*
- * The operations. Each does one thing to a chain and its model; with an allocation failing (fail_at) the model stays.
- * False: the operation did not do what it promises.
+ * The operations. Each does one thing to a chain and its model; with an allocation failing
+ * (fail_at) the model stays. False: the operation did not do what it promises.
  */
 static bool
 op_append(struct chain *chain, struct chain *other)
@@ -379,7 +382,8 @@ op_copyout(struct chain *chain, struct chain *other)
 	    kbufq_copyout(&chain->q, chain->len + 1, bytes, 0) != EMSGSIZE ||
 	    kbufq_copyout(&chain->q, 1, bytes, SIZE_MAX) != EMSGSIZE)
 		return (false);
-	return (kbufq_copyout(&chain->q, off, bytes, len) == 0 && memcmp(bytes, chain->bytes + off, len) == 0);
+	return (kbufq_copyout(&chain->q, off, bytes, len) == 0 &&
+		memcmp(bytes, chain->bytes + off, len) == 0);
 }
 
 static bool
@@ -463,7 +467,8 @@ static const struct {
 static unsigned
 random_operation(bool *kept)
 {
-	unsigned a = (unsigned)random_below(CHAINS), b = (a + 1 + (unsigned)random_below(CHAINS - 1)) % CHAINS;
+	unsigned a = (unsigned)random_below(CHAINS),
+		 b = (a + 1 + (unsigned)random_below(CHAINS - 1)) % CHAINS;
 	unsigned total = 0, i, pick;
 
 	for (i = 0; i < ksf_nelem(operations); i++)
@@ -511,12 +516,14 @@ test_random(const char *what, unsigned steps, unsigned failing, bool cached)
 		fail_at = 0;
 		good = good && chains_good();
 	}
-	ok(good, "%s: %u random operations%s%s", what, i, good ? "" : ", failed at ", good ? "" : operations[op].name);
+	ok(good, "%s: %u random operations%s%s", what, i, good ? "" : ", failed at ",
+	    good ? "" : operations[op].name);
 	chains_destroy();
 	if (cached)
 		cache_end();
 	ok(memories_all_freed(), "%s: foreign memory given back once, never written", what);
-	ok(blocks_live == before && size_errors == 0, "%s: all memory given back, with its size", what);
+	ok(blocks_live == before && size_errors == 0, "%s: all memory given back, with its size",
+	    what);
 }
 
 /*
@@ -540,10 +547,19 @@ build_chain(struct chain *chain, unsigned pieces)
 	}
 }
 
-enum failing { FAIL_SPLIT, FAIL_PULLUP, FAIL_WRITE, FAIL_RESERVE, FAIL_PREPEND, FAIL_SHARE, FAIL_COMPACT, FAIL_COUNT };
+enum failing {
+	FAIL_SPLIT,
+	FAIL_PULLUP,
+	FAIL_WRITE,
+	FAIL_RESERVE,
+	FAIL_PREPEND,
+	FAIL_SHARE,
+	FAIL_COMPACT,
+	FAIL_COUNT
+};
 
-static const char *const failing_names[] = { "split", "pullup", "write", "reserve", "prepend_space", "share",
-	"compact" };
+static const char *const failing_names[] = { "split", "pullup", "write", "reserve", "prepend_space",
+	"share", "compact" };
 
 /* True when the operation succeeded. */
 static bool
@@ -604,7 +620,8 @@ test_failing(enum failing which)
 		chains_destroy();
 		good = good && blocks_live == before;
 	}
-	ok(good && done && n > 2, "%s: unchanged by any of %u failing allocations", failing_names[which], n - 2);
+	ok(good && done && n > 2, "%s: unchanged by any of %u failing allocations",
+	    failing_names[which], n - 2);
 }
 
 /*
@@ -613,8 +630,8 @@ test_failing(enum failing which)
 static void
 test_sizes(void)
 {
-	static const size_t sizes[] = { 0, 1, 15, 16, 431, 432, 433, 511, 512, 513, 3968, 4015, 4016, 4017, 4095, 4096, 4097,
-		65535, 65536, 65537, 100000, 1u << 20 };
+	static const size_t sizes[] = { 0, 1, 15, 16, 431, 432, 433, 511, 512, 513, 3968, 4015,
+		4016, 4017, 4095, 4096, 4097, 65535, 65536, 65537, 100000, 1u << 20 };
 	size_t before = blocks_live;
 	bool room = true, truesize = true, shared = true;
 
@@ -625,7 +642,7 @@ test_sizes(void)
 		if (seg == NULL)
 			bail_out("out of memory");
 		room = room && all >= sizes[i] && kbuf_headroom(seg) == 0 && kbuf_len(seg) == 0 &&
-		    kbuf_next(seg) == NULL && kbuf_nextpkt(seg) == NULL;
+		       kbuf_next(seg) == NULL && kbuf_nextpkt(seg) == NULL;
 		memset(kbuf_data(seg), 1, all);
 		kbuf_set_window(seg, kbuf_data(seg), all);
 		room = room && kbuf_tailroom(seg) == 0;
@@ -634,13 +651,15 @@ test_sizes(void)
 		room = room && kbuf_headroom(seg) == all;
 		kbuf_set_window(seg, kbuf_data(seg) - all, all);
 
-		/* While another segment sees the memory it cannot be written by either; afterwards it can again. */
+		/* While another segment sees the memory it cannot be written by either; afterwards
+		 * it can again. */
 		view = kbuf_share(seg, all / 2, all - all / 2);
 		if (view == NULL)
 			bail_out("out of memory");
 		kbuf_set_window(seg, kbuf_data(seg), all / 2);
-		shared = shared && kbuf_tailroom(seg) == 0 && kbuf_tailroom(view) == 0 && kbuf_headroom(view) == 0 &&
-		    kbuf_data(view) == kbuf_data(seg) + all / 2 && kbuf_truesize(view) > kbuf_truesize(seg);
+		shared = shared && kbuf_tailroom(seg) == 0 && kbuf_tailroom(view) == 0 &&
+			 kbuf_headroom(view) == 0 && kbuf_data(view) == kbuf_data(seg) + all / 2 &&
+			 kbuf_truesize(view) > kbuf_truesize(seg);
 		kbuf_free(seg);
 		shared = shared && kbuf_headroom(view) == all / 2;
 		kbuf_free(view);
@@ -649,7 +668,8 @@ test_sizes(void)
 	ok(truesize, "truesize: the bytes and at most 256 for headers");
 	ok(shared, "shared memory has no room to write; the last holder may write again");
 	ok(kbuf_alloc((size_t)UINT32_MAX + 1) == NULL, "alloc: more than 4 GiB is refused");
-	ok(kbuf_attach(&before, (size_t)UINT32_MAX + 1, NULL, NULL) == NULL, "attach: more than 4 GiB is refused");
+	ok(kbuf_attach(&before, (size_t)UINT32_MAX + 1, NULL, NULL) == NULL,
+	    "attach: more than 4 GiB is refused");
 	ok(blocks_live == before && size_errors == 0, "sizes: all memory given back");
 }
 
@@ -660,8 +680,9 @@ test_edges(void)
 	struct kbuf *seg;
 	uint8_t byte;
 
-	ok(kbufq_pullup(&q, 1) == NULL && kbufq_copyout(&q, 0, &byte, 0) == 0 && kbufq_split(&q, 0, &other) == 0 &&
-		kbufq_split(&q, 1, &other) == EMSGSIZE && kbufq_truesize(&q) == 0,
+	ok(kbufq_pullup(&q, 1) == NULL && kbufq_copyout(&q, 0, &byte, 0) == 0 &&
+		kbufq_split(&q, 0, &other) == 0 && kbufq_split(&q, 1, &other) == EMSGSIZE &&
+		kbufq_truesize(&q) == 0,
 	    "empty chain: every operation has an answer");
 	kbufq_trim_front(&q, 5);
 	kbufq_trim_back(&q, 5);
@@ -669,7 +690,8 @@ test_edges(void)
 	kbufq_concat(&other, &q);
 	ok(q.head == NULL && other.head == NULL, "empty chain: stays empty");
 
-	ok(kbufq_write(&q, "abc", 3) == 0 && kbufq_split(&q, 3, &other) == 0 && q.head == NULL && other.len == 3,
+	ok(kbufq_write(&q, "abc", 3) == 0 && kbufq_split(&q, 3, &other) == 0 && q.head == NULL &&
+		other.len == 3,
 	    "split: the whole chain moves");
 	seg = kbuf_attach(&byte, 0, NULL, NULL);
 	if (seg != NULL)
@@ -683,7 +705,8 @@ test_edges(void)
 		bail_out("out of memory");
 	seg = q.head;
 	kbufq_trim_front(&q, 8);
-	ok(kbufq_prepend_space(&q, 8) == kbuf_data(seg) && q.head == seg, "prepend_space: uses the headroom there is");
+	ok(kbufq_prepend_space(&q, 8) == kbuf_data(seg) && q.head == seg,
+	    "prepend_space: uses the headroom there is");
 	kbufq_clear(&q);
 }
 
@@ -693,7 +716,8 @@ test_edges(void)
 static void
 test_compact(void)
 {
-	static const unsigned lens[] = { 1, 100, 432, 433, 2000, 2048, 3968, 3969, 5000, 40000, 65536, 70000, 200000 };
+	static const unsigned lens[] = { 1, 100, 432, 433, 2000, 2048, 3968, 3969, 5000, 40000,
+		65536, 70000, 200000 };
 	bool bytes = true, tight = true, left_alone = true;
 	size_t before = blocks_live;
 
@@ -719,7 +743,7 @@ test_compact(void)
 		kbufq_compact(&q);
 		size = kbufq_truesize(&q);
 		bytes = bytes && q.len == lens[i] && kbufq_copyout(&q, 0, out, lens[i]) == 0 &&
-		    memcmp(out, model, lens[i]) == 0;
+			memcmp(out, model, lens[i]) == 0;
 		tight = tight && size <= lens[i] + lens[i] / 16 + 4096;
 
 		/* What is tight is not copied again (short chains fit no tighter than a page). */
@@ -740,7 +764,8 @@ test_compact(void)
  * A worker's cache.
  */
 
-/* What an echo of one message does with segments: receive, split off a record, answer, send a part, send the rest. */
+/* What an echo of one message does with segments: receive, split off a record, answer, send a part,
+ * send the rest. */
 static bool
 echo_once(size_t len)
 {
@@ -778,7 +803,8 @@ test_cache(void)
 	}
 	for (unsigned i = 0; i < ksf_nelem(segs) && good; i++)
 		kbuf_free(segs[i]);
-	ok(good && blocks_live - before < ksf_nelem(segs) - 200, "cache: keeps a bounded number of blocks");
+	ok(good && blocks_live - before < ksf_nelem(segs) - 200,
+	    "cache: keeps a bounded number of blocks");
 	taken = blocks_live;
 	kbuf_free(kbuf_alloc(KBUF_SEG_MAX + 1));
 	ok(blocks_live == taken, "cache: what is larger than KBUF_SEG_MAX is not kept");
@@ -790,9 +816,9 @@ test_cache(void)
  * Threads: segments of one memory freed and shared on several at once.
  */
 struct sharer {
-	pthread_t    thread;
+	pthread_t thread;
 	struct kbufq q;
-	unsigned     errors;
+	unsigned errors;
 };
 
 static void *
@@ -803,7 +829,8 @@ sharer_main(void *arg)
 	uint8_t byte;
 
 	for (unsigned i = 0; i < 2000; i++) {
-		if (kbufq_share(&copy, &sharer->q, i % 100, 300) != 0 || kbufq_split(&copy, 150, &front) != 0 ||
+		if (kbufq_share(&copy, &sharer->q, i % 100, 300) != 0 ||
+		    kbufq_split(&copy, 150, &front) != 0 ||
 		    kbufq_copyout(&front, 5, &byte, 1) != 0 || byte != (uint8_t)(i % 100 + 5))
 			sharer->errors++;
 		kbufq_clear(&copy);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Parameters by name (parsing, ranges, run-time changes), address lists, lists of cores, texts of addresses, and the
- * hash. One thread; a service is started only to see what may change while it runs.
+ * Parameters by name (parsing, ranges, run-time changes), address lists, lists of cores, texts of
+ * addresses, and the hash. One thread; a service is started only to see what may change while it
+ * runs.
  */
 #include "service.h"
 #include "tap.h"
@@ -9,7 +10,7 @@
 struct test_conf {
 	uint32_t flag, small;
 	uint64_t large;
-	char	 text[9];
+	char text[9];
 };
 
 static int
@@ -22,12 +23,21 @@ check_text(const char *value, char *why, size_t whylen)
 }
 
 static const struct ksf_param test_params[] = {
-	KSF_PARAM_NUMBER(KSF_PARAM_BOOL, test_conf, flag, "flag", "", KSF_PARAM_RUNTIME, 1, 0, 1, "a boolean"),
-	KSF_PARAM_NUMBER(KSF_PARAM_U32, test_conf, small, "small", "ms", 0, 7, 5, 4000000000, "a small number"),
-	KSF_PARAM_NUMBER(KSF_PARAM_U64, test_conf, large, "large", "bytes", KSF_PARAM_RUNTIME, 1ull << 40, 0, UINT64_MAX,
-	    "a large number"),
-	{ .name = "text", .unit = "", .help = "a string", .type = KSF_PARAM_STRING, .flags = KSF_PARAM_RUNTIME,
-	    .offset = offsetof(struct test_conf, text), .max = 8, .sdef = "plain", .check = check_text },
+	KSF_PARAM_NUMBER(
+	    KSF_PARAM_BOOL, test_conf, flag, "flag", "", KSF_PARAM_RUNTIME, 1, 0, 1, "a boolean"),
+	KSF_PARAM_NUMBER(
+	    KSF_PARAM_U32, test_conf, small, "small", "ms", 0, 7, 5, 4000000000, "a small number"),
+	KSF_PARAM_NUMBER(KSF_PARAM_U64, test_conf, large, "large", "bytes", KSF_PARAM_RUNTIME,
+	    1ull << 40, 0, UINT64_MAX, "a large number"),
+	{ .name = "text",
+	    .unit = "",
+	    .help = "a string",
+	    .type = KSF_PARAM_STRING,
+	    .flags = KSF_PARAM_RUNTIME,
+	    .offset = offsetof(struct test_conf, text),
+	    .max = 8,
+	    .sdef = "plain",
+	    .check = check_text },
 };
 
 static void
@@ -60,7 +70,7 @@ static const struct ksf_service test_service = {
  */
 static const struct {
 	const char *name, *value;
-	int	    error;
+	int error;
 	const char *reads; /* NULL: as it was set */
 	const char *why;   /* part of the reason */
 } settings[] = {
@@ -150,16 +160,18 @@ test_settings(void)
 		error = ksf_param_set(svc, settings[i].name, settings[i].value, why, sizeof(why));
 		(void)ksf_param_get(svc, settings[i].name, after, sizeof(after));
 		if (settings[i].error == 0)
-			good = strcmp(after, settings[i].reads != NULL ? settings[i].reads : settings[i].value) == 0;
+			good = strcmp(after, settings[i].reads != NULL ? settings[i].reads
+								       : settings[i].value) == 0;
 		else
 			good = strcmp(after, before) == 0 && strstr(why, settings[i].why) != NULL &&
-			    strchr(why, '\n') == NULL;
-		if (!ok(error == settings[i].error && good, "set %s='%s': %s", settings[i].name, settings[i].value,
+			       strchr(why, '\n') == NULL;
+		if (!ok(error == settings[i].error && good, "set %s='%s': %s", settings[i].name,
+			settings[i].value,
 			settings[i].error == 0 ? "taken" : "refused, unchanged, with a reason"))
 			printf("# error %d, reads '%s', why '%s'\n", error, after, why);
 	}
-	ok(ksf_param_set(svc, "small", "1", NULL, 0) == ERANGE && ksf_param_set(svc, "small", "1", why, 1) == ERANGE &&
-		why[0] == '\0',
+	ok(ksf_param_set(svc, "small", "1", NULL, 0) == ERANGE &&
+		ksf_param_set(svc, "small", "1", why, 1) == ERANGE && why[0] == '\0',
 	    "set: nobody need want to know why");
 
 	/* Values land in the structure of the service. */
@@ -170,15 +182,18 @@ test_settings(void)
 	{
 		const struct test_conf *conf = ksf_svc_conf(svc);
 
-		ok(ksf_param_u32(&conf->small) == 4321 && ksf_param_u64(&conf->large) == 12345678901 &&
+		ok(ksf_param_u32(&conf->small) == 4321 &&
+			ksf_param_u64(&conf->large) == 12345678901 &&
 			strcmp(conf->text, "abc") == 0 && ksf_param_u32(&conf->flag) == 0,
 		    "values land in the service's structure");
 	}
 
 	ok(ksf_param_get(svc, "absent", after, sizeof(after)) == ENOENT, "get: no such parameter");
-	ok(ksf_param_get(svc, "small", after, 4) == ENOSPC && ksf_param_get(svc, "small", after, 5) == 0,
+	ok(ksf_param_get(svc, "small", after, 4) == ENOSPC &&
+		ksf_param_get(svc, "small", after, 5) == 0,
 	    "get: a number needs room for its digits");
-	ok(ksf_param_get(svc, "text", after, 3) == ENOSPC && ksf_param_get(svc, "text", after, 4) == 0,
+	ok(ksf_param_get(svc, "text", after, 3) == ENOSPC &&
+		ksf_param_get(svc, "text", after, 4) == 0,
 	    "get: a string needs room for itself");
 	ok(strcmp(ksf_svc_name(svc), "test") == 0, "the service's name");
 	ksf_svc_destroy(svc);
@@ -198,19 +213,19 @@ test_table(void)
 	for (unsigned i = 0; (param = ksf_param_at(&test_service, i)) != NULL; i++, n++) {
 		ksf_param_default(&test_service, param, text, sizeof(text));
 		defaults = defaults && ksf_param_get(svc, param->name, value, sizeof(value)) == 0 &&
-		    strcmp(text, value) == 0;
+			   strcmp(text, value) == 0;
 
 		/* Every default is a value that one may set. */
 		settable = settable && ksf_param_set(svc, param->name, text, why, sizeof(why)) == 0;
-		helped = helped && param->help[0] != '\0' && param->help[strlen(param->help) - 1] != '.' &&
-		    param->unit != NULL;
+		helped = helped && param->help[0] != '\0' &&
+			 param->help[strlen(param->help) - 1] != '.' && param->unit != NULL;
 		for (unsigned j = 0; j < i; j++) {
 			other = ksf_param_at(&test_service, j);
 			unique = unique && strcmp(param->name, other->name) != 0;
 		}
 	}
-	ok(n == svc_nparams + ksf_nelem(test_params), "table: the framework's %u parameters, then the service's",
-	    svc_nparams);
+	ok(n == svc_nparams + ksf_nelem(test_params),
+	    "table: the framework's %u parameters, then the service's", svc_nparams);
 	ok(defaults, "table: every parameter begins at its default");
 	ok(settable, "table: every default can be set");
 	ok(unique, "table: names are unique");
@@ -242,7 +257,8 @@ test_running(void)
 		strcmp(why, "test: small cannot change while the service runs") == 0,
 	    "running: the reason names the parameter");
 	ksf_svc_stop(svc, 0);
-	ok(ksf_param_set(svc, "small", "10", why, sizeof(why)) == 0, "stopped again: everything may change");
+	ok(ksf_param_set(svc, "small", "10", why, sizeof(why)) == 0,
+	    "stopped again: everything may change");
 	ksf_svc_destroy(svc);
 }
 
@@ -264,8 +280,9 @@ test_start_checks(void)
 		struct ksf_svc *svc = service_create(&test_service, cases[i].settings);
 
 		why[0] = '\0';
-		if (!ok(ksf_svc_start(svc, why, sizeof(why)) == EINVAL && strcmp(why, cases[i].why) == 0, "start: %s",
-			cases[i].settings))
+		if (!ok(ksf_svc_start(svc, why, sizeof(why)) == EINVAL &&
+			    strcmp(why, cases[i].why) == 0,
+			"start: %s", cases[i].settings))
 			printf("# why '%s'\n", why);
 		ksf_svc_stop(svc, 0);
 		ksf_svc_destroy(svc);
@@ -277,8 +294,8 @@ test_start_checks(void)
  */
 static const struct {
 	const char *text;
-	unsigned    count; /* 0: malformed */
-	int	    error;
+	unsigned count; /* 0: malformed */
+	int error;
 	const char *why;
 } lists[] = {
 	{ "192.0.2.1", 1, 0, NULL },
@@ -311,7 +328,8 @@ static const struct {
 	{ "::1%0", 0, EINVAL, "is not an IP address" },
 	{ "1::2::3", 0, EINVAL, "is not an IP address" },
 	{ "/8", 0, EINVAL, "is not an IP address" },
-	{ "1234567890123456789012345678901234567890123456789012345678901234567890", 0, EINVAL, "...' is not an IP address" },
+	{ "1234567890123456789012345678901234567890123456789012345678901234567890", 0, EINVAL,
+	    "...' is not an IP address" },
 	{ "*", 0, EINVAL, "is not an IP address" },
 };
 
@@ -332,14 +350,17 @@ test_lists(void)
 			printf("# error %d, count %u, why '%s'\n", error, list.count, why);
 	}
 	ok(cidr_parse("", false, &list, NULL, 0) == 0 && list.count == 0, "list: empty");
-	ok(cidr_parse("*", true, &list, NULL, 0) == 0 && list.count == 2 && list.item[0].addr.family == KSF_IP4 &&
-		list.item[1].addr.family == KSF_IP6 && list.item[0].bits == 0,
+	ok(cidr_parse("*", true, &list, NULL, 0) == 0 && list.count == 2 &&
+		list.item[0].addr.family == KSF_IP4 && list.item[1].addr.family == KSF_IP6 &&
+		list.item[0].bits == 0,
 	    "list: * is all of IPv4 and IPv6");
 	for (unsigned i = 0; i < CIDR_MAX - 1; i++)
 		len += (size_t)snprintf(many + len, sizeof(many) - len, "192.0.2.%u ", i);
-	ok(cidr_parse(many, false, &list, NULL, 0) == 0 && list.count == CIDR_MAX - 1, "list: %u items", CIDR_MAX - 1);
+	ok(cidr_parse(many, false, &list, NULL, 0) == 0 && list.count == CIDR_MAX - 1,
+	    "list: %u items", CIDR_MAX - 1);
 	snprintf(many + len, sizeof(many) - len, "::1");
-	ok(cidr_parse(many, false, &list, why, sizeof(why)) == E2BIG && strstr(why, "more than") != NULL,
+	ok(cidr_parse(many, false, &list, why, sizeof(why)) == E2BIG &&
+		strstr(why, "more than") != NULL,
 	    "list: one more is too many");
 }
 
@@ -357,15 +378,18 @@ matches(const char *prefixes, const char *text)
 static void
 test_match(void)
 {
-	ok(matches("10.0.0.0/8", "10.255.0.1") && !matches("10.0.0.0/8", "11.0.0.1"), "match: IPv4 prefix");
+	ok(matches("10.0.0.0/8", "10.255.0.1") && !matches("10.0.0.0/8", "11.0.0.1"),
+	    "match: IPv4 prefix");
 	ok(matches("192.0.2.128/25", "192.0.2.200") && !matches("192.0.2.128/25", "192.0.2.127"),
 	    "match: a prefix that ends within a byte");
-	ok(matches("192.0.2.1", "192.0.2.1") && !matches("192.0.2.1", "192.0.2.2"), "match: a whole IPv4 address");
-	ok(matches("2001:db8::/33", "2001:db8:7fff::1") && !matches("2001:db8::/33", "2001:db8:8000::1"),
+	ok(matches("192.0.2.1", "192.0.2.1") && !matches("192.0.2.1", "192.0.2.2"),
+	    "match: a whole IPv4 address");
+	ok(matches("2001:db8::/33", "2001:db8:7fff::1") &&
+		!matches("2001:db8::/33", "2001:db8:8000::1"),
 	    "match: IPv6 prefix");
 	ok(matches("::1", "::1") && !matches("::1", "::2"), "match: a whole IPv6 address");
-	ok(matches("0.0.0.0/0", "203.0.113.9") && !matches("0.0.0.0/0", "2001:db8::1") && matches("::/0", "2001:db8::1") &&
-		!matches("::/0", "203.0.113.9"),
+	ok(matches("0.0.0.0/0", "203.0.113.9") && !matches("0.0.0.0/0", "2001:db8::1") &&
+		matches("::/0", "2001:db8::1") && !matches("::/0", "203.0.113.9"),
 	    "match: /0 is all of one family");
 	ok(matches("10.0.0.0/8", "::ffff:10.1.2.3") && !matches("10.0.0.0/8", "::ffff:11.1.2.3"),
 	    "match: an IPv4-mapped address counts as IPv4");
@@ -381,51 +405,60 @@ test_addresses(void)
 
 	ok(host_addr_parse("192.0.2.7", &a) && a.family == KSF_IP4, "address: IPv4");
 	a.port = 80;
-	ok(strcmp(ksf_addr_format(&a, text, sizeof(text)), "192.0.2.7:80") == 0, "address: IPv4 as text");
+	ok(strcmp(ksf_addr_format(&a, text, sizeof(text)), "192.0.2.7:80") == 0,
+	    "address: IPv4 as text");
 	b = a;
 	b.port = 81;
 	ok(ksf_addr_same_ip(&a, &b), "address: the port does not count");
 	ok(host_addr_parse("fe80::7%3", &b) && b.scope == 3, "address: IPv6 with a scope");
 	b.port = 443;
-	ok(strcmp(ksf_addr_format(&b, text, sizeof(text)), "[fe80::7%3]:443") == 0, "address: IPv6 as text");
+	ok(strcmp(ksf_addr_format(&b, text, sizeof(text)), "[fe80::7%3]:443") == 0,
+	    "address: IPv6 as text");
 	ok(!ksf_addr_same_ip(&a, &b), "address: families differ");
 	memset(&a, 0, sizeof(a));
 	ok(strcmp(ksf_addr_format(&a, text, sizeof(text)), "none:0") == 0, "address: none as text");
-	ok(!ksf_addr_is_loopback(&a) && !ksf_addr_is_loopback(&b), "loopback: neither none nor link-local");
+	ok(!ksf_addr_is_loopback(&a) && !ksf_addr_is_loopback(&b),
+	    "loopback: neither none nor link-local");
 	ok(host_addr_parse("127.9.9.9", &a) && ksf_addr_is_loopback(&a), "loopback: 127/8");
 	ok(host_addr_parse("::1", &a) && ksf_addr_is_loopback(&a), "loopback: ::1");
-	ok(host_addr_parse("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff%4294967295", &a), "address: the longest");
+	ok(host_addr_parse("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff%4294967295", &a),
+	    "address: the longest");
 	a.port = 65535;
 	ksf_addr_format(&a, text, sizeof(text));
-	ok(strlen(text) < KSF_ADDR_STRLEN && strchr(text, ']') != NULL, "address: the longest text fits");
-	ok(!host_addr_parse("", &a) && !host_addr_parse("fe80::1%", &a) && !host_addr_parse("fe80::1%4294967296", &a) &&
-		!host_addr_parse("fe80::1%1x", &a) && !host_addr_parse("1.2.3.4%1", &a),
+	ok(strlen(text) < KSF_ADDR_STRLEN && strchr(text, ']') != NULL,
+	    "address: the longest text fits");
+	ok(!host_addr_parse("", &a) && !host_addr_parse("fe80::1%", &a) &&
+		!host_addr_parse("fe80::1%4294967296", &a) && !host_addr_parse("fe80::1%1x", &a) &&
+		!host_addr_parse("1.2.3.4%1", &a),
 	    "address: malformed ones");
 }
 
 static void
 test_cpus(void)
 {
-	static const char *const bad[] = { "", ",", "1,", ",1", "1-", "-1", "3-1", "1,1", "0-2,2", "a", "1;2", "1 2", "65536",
-		"0-256", "99999999999999999999999" };
+	static const char *const bad[] = { "", ",", "1,", ",1", "1-", "-1", "3-1", "1,1", "0-2,2",
+		"a", "1;2", "1 2", "65536", "0-256", "99999999999999999999999" };
 	unsigned cpus[CPUS_MAX];
 
 	ok(cpus_parse("0", cpus, CPUS_MAX) == 1 && cpus[0] == 0, "cpus: one");
-	ok(cpus_parse("7,0, 2-4", cpus, CPUS_MAX) == 5 && cpus[0] == 7 && cpus[1] == 0 && cpus[2] == 2 && cpus[4] == 4,
+	ok(cpus_parse("7,0, 2-4", cpus, CPUS_MAX) == 5 && cpus[0] == 7 && cpus[1] == 0 &&
+		cpus[2] == 2 && cpus[4] == 4,
 	    "cpus: a list with a range, in its order");
-	ok(cpus_parse("0-255", cpus, CPUS_MAX) == 256 && cpus[255] == 255, "cpus: as many as there can be");
+	ok(cpus_parse("0-255", cpus, CPUS_MAX) == 256 && cpus[255] == 255,
+	    "cpus: as many as there can be");
 	ok(cpus_parse("65535", cpus, CPUS_MAX) == 1, "cpus: the highest number");
 	ok(cpus_parse("1,2,3", cpus, 2) == 0, "cpus: more than there is room for");
 	for (unsigned i = 0; i < ksf_nelem(bad); i++)
 		ok(cpus_parse(bad[i], cpus, CPUS_MAX) == 0, "cpus: '%s' is refused", bad[i]);
 }
 
-/* Vectors of the SipHash paper's reference implementation: key 00..0f, input 00, 01, 02, ... of each length. */
+/* Vectors of the SipHash paper's reference implementation: key 00..0f, input 00, 01, 02, ... of
+ * each length. */
 static void
 test_siphash(void)
 {
 	static const struct {
-		size_t	 len;
+		size_t len;
 		uint64_t hash;
 	} vectors[] = {
 		{ 0, 0x726fdb47dd0e0e31 },
@@ -443,8 +476,8 @@ test_siphash(void)
 	for (unsigned i = 0; i < sizeof(input); i++)
 		input[i] = (uint8_t)i;
 	for (unsigned i = 0; i < ksf_nelem(vectors); i++)
-		ok(siphash(key, input, vectors[i].len) == vectors[i].hash, "siphash: reference vector of %zu bytes",
-		    vectors[i].len);
+		ok(siphash(key, input, vectors[i].len) == vectors[i].hash,
+		    "siphash: reference vector of %zu bytes", vectors[i].len);
 }
 
 int

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The timer wheel (src/core/timer.h) against a model that knows every deadline: fires at its tick, once, near or many
- * turns away, moved to earlier or later, cancelled, across the wrap of tick numbers. One thread, no clock.
+ * The timer wheel (src/core/timer.h) against a model that knows every deadline: fires at its tick,
+ * once, near or many turns away, moved to earlier or later, cancelled, across the wrap of tick
+ * numbers. One thread, no clock.
  */
 #include "../../src/core/core.h"
 
@@ -12,9 +13,9 @@
 /* A timer and what its owner wants. */
 struct owner {
 	struct timer timer;
-	uint32_t     deadline;	/* 0: none */
-	uint32_t     looks;	/* times the wheel asked */
-	bool	     expected;	/* to fire during this turn */
+	uint32_t deadline; /* 0: none */
+	uint32_t looks;    /* times the wheel asked */
+	bool expected;     /* to fire during this turn */
 };
 
 static struct timer_wheel wheel;
@@ -85,7 +86,8 @@ turn(uint32_t ticks)
 	unsigned expected = 0, before = fired, late = 0;
 
 	for (unsigned i = 0; i < TIMERS; i++) {
-		owners[i].expected = owners[i].deadline != 0 && !tick_before(to, owners[i].deadline);
+		owners[i].expected = owners[i].deadline != 0 &&
+				     !tick_before(to, owners[i].deadline);
 		expected += owners[i].expected;
 	}
 	timer_turn(&wheel, to, owner_due);
@@ -144,14 +146,16 @@ test_cases(void)
 	owner->expected = true;
 	timer_arm(&wheel, &owner->timer, 900);
 	timer_turn(&wheel, 1001, owner_due);
-	ok(fired == 1 && owner->looks == 1, "a deadline that has passed comes up with the next tick");
+	ok(fired == 1 && owner->looks == 1,
+	    "a deadline that has passed comes up with the next tick");
 
 	owner->deadline = 1001 + 5 * TIMER_SLOTS;
 	owner->looks = 0;
 	owner->expected = true;
 	timer_arm(&wheel, &owner->timer, owner->deadline);
 	timer_turn(&wheel, owner->deadline - 1, owner_due);
-	ok(fired == 1 && owner->looks <= 6, "beyond one turn: asked once a turn, %u times", owner->looks);
+	ok(fired == 1 && owner->looks <= 6, "beyond one turn: asked once a turn, %u times",
+	    owner->looks);
 	timer_turn(&wheel, owner->deadline, owner_due);
 	ok(fired == 2, "beyond one turn: fires at its tick");
 
@@ -167,7 +171,8 @@ test_cases(void)
 	owner->deadline = wheel.now + 30;
 	owner->expected = true;
 	timer_turn(&wheel, wheel.now + 29, owner_due);
-	ok(owner->looks == 1 && fired == 2, "moved to later: stays in its slot, and is asked there");
+	ok(owner->looks == 1 && fired == 2,
+	    "moved to later: stays in its slot, and is asked there");
 	timer_turn(&wheel, wheel.now + 1, owner_due);
 	ok(fired == 3, "moved to later: fires at the later tick");
 

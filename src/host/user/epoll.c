@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Events by epoll(7), edge-triggered: a socket is added once and never touched again. Wake-ups are an eventfd in the
- * same set.
+ * Events by epoll(7), edge-triggered: a socket is added once and never touched again. Wake-ups are
+ * an eventfd in the same set.
  */
 #include "user_poll.h"
 
@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 struct host_events {
-	int		   count;
+	int count;
 	struct epoll_event list[POLL_EVENTS];
 };
 
@@ -107,9 +107,12 @@ epoll_wake(struct host_poll *poll)
 static int
 epoll_attach(struct host_poll *poll, struct host_sock *sock, uint64_t key, bool again)
 {
-	struct epoll_event event = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.u64 = key };
+	struct epoll_event event = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+		.data.u64 = key };
 
-	return (epoll_ctl(poll->fd, again ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, sock->fd, &event) == 0 ? 0 : errno);
+	return (epoll_ctl(poll->fd, again ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, sock->fd, &event) == 0
+		    ? 0
+		    : errno);
 }
 
 const struct poll_backend poll_epoll = {

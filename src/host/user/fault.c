@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Decides which calls fail in a build with fault injection. Any thread; the counters are shared by all.
+ * Decides which calls fail in a build with fault injection. Any thread; the counters are shared by
+ * all.
  */
 #include "sys.h"
 

@@ -25,13 +25,13 @@ struct host_poll;
 struct host_events;
 
 struct host_sock {
-	int		  fd;		/* (q) valid while `open` */
-	uint32_t	  slot;		/* (q) index into the poll's slots while attached */
-	struct host_poll *poll;		/* (q) NULL while not attached */
-	bool		  open;		/* (q) */
-	bool		  listening;	/* (c) a listener */
-	bool		  wildcard;	/* (c) bound to no particular address */
-	uint8_t		  family;	/* (c) enum ksf_family */
+	int fd;                 /* (q) valid while `open` */
+	uint32_t slot;          /* (q) index into the poll's slots while attached */
+	struct host_poll *poll; /* (q) NULL while not attached */
+	bool open;              /* (q) */
+	bool listening;         /* (c) a listener */
+	bool wildcard;          /* (c) bound to no particular address */
+	uint8_t family;         /* (c) enum ksf_family */
 };
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Events by kqueue(2): EV_CLEAR makes both filters of a socket report changes, like edges. Wake-ups are an EVFILT_USER
- * event.
+ * Events by kqueue(2): EV_CLEAR makes both filters of a socket report changes, like edges. Wake-ups
+ * are an EVFILT_USER event.
  */
 #include "user_poll.h"
 
@@ -15,7 +15,7 @@
 _Static_assert(sizeof(void *) >= sizeof(uint64_t), "an event carries a slot's key in a pointer");
 
 struct host_events {
-	int	      count;
+	int count;
 	struct kevent list[POLL_EVENTS];
 };
 
@@ -56,11 +56,13 @@ kqueue_events_create(struct host_events **eventsp, struct host_poll *poll)
 static bool
 kqueue_wait(struct host_poll *poll, struct host_events *events, int timeout_ms)
 {
-	struct timespec timeout = { .tv_sec = timeout_ms / 1000, .tv_nsec = (long)(timeout_ms % 1000) * 1000000 };
+	struct timespec timeout = { .tv_sec = timeout_ms / 1000,
+		.tv_nsec = (long)(timeout_ms % 1000) * 1000000 };
 	int n;
 
 	do
-		n = kevent(poll->fd, NULL, 0, events->list, POLL_EVENTS, timeout_ms >= 0 ? &timeout : NULL);
+		n = kevent(poll->fd, NULL, 0, events->list, POLL_EVENTS,
+		    timeout_ms >= 0 ? &timeout : NULL);
 	while (n < 0 && errno == EINTR);
 	events->count = n > 0 ? n : 0;
 	return (n > 0);
@@ -72,7 +74,8 @@ meaning(const struct kevent *event)
 	unsigned events = event->filter == EVFILT_WRITE ? HOST_EV_OUT : HOST_EV_IN;
 
 	if (event->flags & EV_EOF) {
-		/* On the write filter: the peer takes nothing any more. What is there to read is still read. */
+		/* On the write filter: the peer takes nothing any more. What is there to read is
+		 * still read. */
 		events |= event->filter == EVFILT_WRITE ? HOST_EV_IN : HOST_EV_EOF;
 		if (event->fflags != 0)
 			events |= HOST_EV_ERROR;
@@ -88,7 +91,8 @@ kqueue_post(struct host_poll *poll, struct host_events *events)
 	pthread_mutex_lock(&poll->lock);
 	for (int i = 0; i < events->count; i++) {
 		if (events->list[i].filter != EVFILT_USER)
-			slot_post(poll, (uint64_t)(uintptr_t)events->list[i].udata, meaning(&events->list[i]));
+			slot_post(poll, (uint64_t)(uintptr_t)events->list[i].udata,
+			    meaning(&events->list[i]));
 	}
 	pthread_mutex_unlock(&poll->lock);
 	events->count = 0;

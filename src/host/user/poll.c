@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The user host's polls: slots, and the choice of a backend. Workers call host_poll_wait() and host_poll_post(), any
- * thread host_poll_wake().
+ * The user host's polls: slots, and the choice of a backend. Workers call host_poll_wait() and
+ * host_poll_post(), any thread host_poll_wake().
  */
 #include "user_poll.h"
 
@@ -72,7 +72,8 @@ host_events_destroy(struct host_events *events)
 bool
 host_poll_wait(struct host_poll *poll, struct host_events *events, unsigned timeout_ms)
 {
-	return (poll->backend->wait(poll, events, timeout_ms == HOST_FOREVER ? -1 : (int)timeout_ms));
+	return (
+	    poll->backend->wait(poll, events, timeout_ms == HOST_FOREVER ? -1 : (int)timeout_ms));
 }
 
 void

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Sockets of the user host: listening, accepting, streams. Called by conns' tasks, each socket by one thread at a time;
- * nothing here waits for a socket.
+ * Sockets of the user host: listening, accepting, streams. Called by conns' tasks, each socket by
+ * one thread at a time; nothing here waits for a socket.
  */
 #include "user_poll.h"
 #include "sockaddr.h"
@@ -13,10 +13,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define SEND_SEGMENTS 64	/* of a chain in one send call */
+#define SEND_SEGMENTS 64 /* of a chain in one send call */
 
 #ifdef SO_REUSEPORT_LB
-#define SHARE_PORT SO_REUSEPORT_LB	/* FreeBSD: SO_REUSEPORT alone does not spread the load */
+#define SHARE_PORT SO_REUSEPORT_LB /* FreeBSD: SO_REUSEPORT alone does not spread the load */
 #else
 #define SHARE_PORT SO_REUSEPORT
 #endif
@@ -27,7 +27,8 @@ set_option(int fd, int level, int name, int value)
 	return (setsockopt(fd, level, name, &value, sizeof(value)) == 0 ? 0 : errno);
 }
 
-/* Buffer sizes are wishes: a limit of the system (ENOBUFS on FreeBSD, silent on Linux) is no reason to fail. */
+/* Buffer sizes are wishes: a limit of the system (ENOBUFS on FreeBSD, silent on Linux) is no reason
+ * to fail. */
 static void
 set_buffers(int fd, const struct host_sockopts *opts)
 {
@@ -42,7 +43,8 @@ sock_create(struct host_sock *sock, enum ksf_proto proto, uint8_t family)
 {
 	int type = proto == KSF_TCP ? SOCK_STREAM : SOCK_DGRAM;
 
-	sock->fd = socket(family == KSF_IP4 ? AF_INET : AF_INET6, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	sock->fd = socket(
+	    family == KSF_IP4 ? AF_INET : AF_INET6, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (sock->fd < 0)
 		return (errno);
 	sock->open = true;
@@ -62,7 +64,8 @@ listen_options(struct host_sock *sock, enum ksf_proto proto, unsigned flags)
 	if (error == 0 && proto == KSF_TCP)
 		error = set_option(sock->fd, SOL_SOCKET, SO_REUSEADDR, 1);
 
-	/* Accepted sockets inherit it. Replies leave when the run that made them ends, not when the peer has acked. */
+	/* Accepted sockets inherit it. Replies leave when the run that made them ends, not when the
+	 * peer has acked. */
 	if (error == 0 && proto == KSF_TCP)
 		error = set_option(sock->fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	if (error == 0 && proto == KSF_UDP && sock->wildcard)
@@ -123,8 +126,8 @@ host_sock_local(struct host_sock *sock, struct ksf_addr *addr)
 }
 
 int
-host_sock_accept(struct host_sock *listener, struct host_sock *sock, struct ksf_addr *peer, struct ksf_addr *local,
-    const struct host_sockopts *opts)
+host_sock_accept(struct host_sock *listener, struct host_sock *sock, struct ksf_addr *peer,
+    struct ksf_addr *local, const struct host_sockopts *opts)
 {
 	union sockaddr_any any;
 	socklen_t len = sizeof(any);

@@ -96,7 +96,8 @@ host_addr_format(const struct ksf_addr *addr, char *buf, size_t len)
 	char ip[INET6_ADDRSTRLEN] = "none";
 
 	if (addr->family != 0)
-		(void)inet_ntop(addr->family == KSF_IP4 ? AF_INET : AF_INET6, addr->ip, ip, sizeof(ip));
+		(void)inet_ntop(
+		    addr->family == KSF_IP4 ? AF_INET : AF_INET6, addr->ip, ip, sizeof(ip));
 	if (addr->scope != 0)
 		snprintf(buf, len, "%s%%%u", ip, addr->scope);
 	else

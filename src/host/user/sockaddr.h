@@ -10,12 +10,12 @@
 #include <sys/socket.h>
 
 union sockaddr_any {
-	struct sockaddr		sa;
+	struct sockaddr sa;
 	struct sockaddr_storage storage;
 };
 
 /* Returns the length of what was written. */
 socklen_t sockaddr_of(const struct ksf_addr *addr, union sockaddr_any *any);
-void	  sockaddr_to(const union sockaddr_any *any, struct ksf_addr *addr);
+void sockaddr_to(const union sockaddr_any *any, struct ksf_addr *addr);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The system calls that faults can be injected into. Built with KSF_FAULT, every n-th call fails or is cut short, as
- * the environment variable KSF_FAULT asks ("alloc=7,again=5,short=3"); otherwise these are the calls themselves.
+ * The system calls that faults can be injected into. Built with KSF_FAULT, every n-th call fails or
+ * is cut short, as the environment variable KSF_FAULT asks ("alloc=7,again=5,short=3"); otherwise
+ * these are the calls themselves.
  */
 #ifndef KSF_USER_SYS_H
 #define KSF_USER_SYS_H
@@ -12,9 +13,9 @@
 #include <stdbool.h>
 
 enum fault {
-	FAULT_ALLOC,	/* memory: NULL */
-	FAULT_AGAIN,	/* receive, send: EAGAIN although there is data or room */
-	FAULT_SHORT,	/* receive, send: a part only */
+	FAULT_ALLOC, /* memory: NULL */
+	FAULT_AGAIN, /* receive, send: EAGAIN although there is data or room */
+	FAULT_SHORT, /* receive, send: a part only */
 	FAULT_COUNT,
 };
 

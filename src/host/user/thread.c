@@ -101,7 +101,8 @@ thread_main(void *arg)
 {
 	struct thread_start start = *(struct thread_start *)arg;
 
-	/* Nobody cancels these threads; saying so spares the C library two atomic operations at each system call. */
+	/* Nobody cancels these threads; saying so spares the C library two atomic operations at
+	 * each system call. */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
 	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
 	free(arg);
@@ -124,7 +125,8 @@ name_thread(pthread_t id, const char *name)
 }
 
 int
-host_thread_start(struct host_thread *thread, const char *name, unsigned cpu, void (*fn)(void *), void *arg)
+host_thread_start(
+    struct host_thread *thread, const char *name, unsigned cpu, void (*fn)(void *), void *arg)
 {
 	struct thread_start *start;
 	pthread_attr_t attr;
@@ -173,7 +175,8 @@ host_self_set(void *self)
 {
 	thread_self = self;
 
-	/* After the thread has lost its cache of segments: that has been drained, and would only swallow these. */
+	/* After the thread has lost its cache of segments: that has been drained, and would only
+	 * swallow these. */
 	if (self == NULL)
 		udp_scratch_release();
 }
@@ -214,7 +217,8 @@ first_of_core(unsigned cpu)
 	FILE *file;
 	int n;
 
-	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%u/topology/thread_siblings_list", cpu);
+	snprintf(
+	    path, sizeof(path), "/sys/devices/system/cpu/cpu%u/topology/thread_siblings_list", cpu);
 	file = fopen(path, "re");
 	if (file == NULL)
 		return (true);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Datagrams of the user host, by recvmmsg(2) and sendmmsg(2): many in one system call. Called by the tasks of UDP
- * sockets. Each thread keeps its vectors, and the segments that the next datagrams will be received into.
+ * Datagrams of the user host, by recvmmsg(2) and sendmmsg(2): many in one system call. Called by
+ * the tasks of UDP sockets. Each thread keeps its vectors, and the segments that the next datagrams
+ * will be received into.
  */
 #include "udp.h"
 #include "user_poll.h"
@@ -12,8 +13,8 @@
 #include <stdlib.h>
 #include <sys/uio.h>
 
-#define BATCH	     32u
-#define DGRAM_SEGMENTS 8u	/* of one datagram; longer chains are copied together */
+#define BATCH          32u
+#define DGRAM_SEGMENTS 8u /* of one datagram; longer chains are copied together */
 
 #if defined(IP_PKTINFO)
 #define IP4_LOCAL_SPACE CMSG_SPACE(sizeof(struct in_pktinfo))
@@ -23,18 +24,19 @@
 #define CONTROL_SPACE 64u
 
 struct scratch {
-	struct mmsghdr	   msg[BATCH];
-	struct iovec	   iov[BATCH * DGRAM_SEGMENTS];
+	struct mmsghdr msg[BATCH];
+	struct iovec iov[BATCH * DGRAM_SEGMENTS];
 	union sockaddr_any name[BATCH];
 	union {
-		char	       bytes[CONTROL_SPACE];
+		char bytes[CONTROL_SPACE];
 		struct cmsghdr align;
 	} control[BATCH];
-	struct kbuf *seg[BATCH];	/* receive: ready for the next datagrams */
-	size_t	     size;		/* bytes that each of them has room for */
+	struct kbuf *seg[BATCH]; /* receive: ready for the next datagrams */
+	size_t size;             /* bytes that each of them has room for */
 };
 
-_Static_assert(CONTROL_SPACE >= CMSG_SPACE(sizeof(struct in6_pktinfo)), "room for an IPv6 local address");
+_Static_assert(
+    CONTROL_SPACE >= CMSG_SPACE(sizeof(struct in6_pktinfo)), "room for an IPv6 local address");
 
 static _Thread_local struct scratch *thread_scratch;
 
@@ -67,7 +69,8 @@ udp_scratch_release(void)
 }
 
 /*
- * The local address of a datagram: the one that it was sent to is the one that the answer must come from.
+ * The local address of a datagram: the one that it was sent to is the one that the answer must come
+ * from.
  */
 int
 udp_want_local(struct host_sock *sock)
@@ -159,7 +162,8 @@ write_local(struct msghdr *msg, void *control, const struct ksf_addr *local)
  * Receive.
  */
 
-/* Segments for up to `n` datagrams of `max` bytes and one more, by which longer ones are told; how many there are. */
+/* Segments for up to `n` datagrams of `max` bytes and one more, by which longer ones are told; how
+ * many there are. */
 static unsigned
 fill_segments(struct scratch *scratch, unsigned n, size_t max)
 {
@@ -212,7 +216,8 @@ take_received(struct scratch *scratch, unsigned i, struct host_dgram *dgram, siz
 }
 
 int
-host_sock_recv_dgrams(struct host_sock *sock, struct host_dgram *v, unsigned n, size_t max, unsigned *got)
+host_sock_recv_dgrams(
+    struct host_sock *sock, struct host_dgram *v, unsigned n, size_t max, unsigned *got)
 {
 	struct scratch *scratch = get_scratch();
 	int received;
@@ -242,7 +247,8 @@ host_sock_recv_dgrams(struct host_sock *sock, struct host_dgram *v, unsigned n, 
  * Send.
  */
 
-/* The chain as a vector of at most DGRAM_SEGMENTS; 0, or ENOBUFS when it cannot be copied together. */
+/* The chain as a vector of at most DGRAM_SEGMENTS; 0, or ENOBUFS when it cannot be copied together.
+ */
 static int
 gather(struct kbufq *q, struct iovec *iov, struct msghdr *msg)
 {
@@ -305,9 +311,13 @@ host_sock_send_dgrams(struct host_sock *sock, struct host_dgram *v, unsigned n, 
 		if (ready == 0)
 			return (error);
 		if (ready == 1)
-			done = sendmsg(sock->fd, &scratch->msg[0].msg_hdr, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -1 : 1;
+			done = sendmsg(sock->fd, &scratch->msg[0].msg_hdr,
+				   MSG_NOSIGNAL | MSG_DONTWAIT) < 0
+				   ? -1
+				   : 1;
 		else
-			done = (int)sendmmsg(sock->fd, scratch->msg, ready, MSG_NOSIGNAL | MSG_DONTWAIT);
+			done = (int)sendmmsg(
+			    sock->fd, scratch->msg, ready, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (done < 0 && errno == EINTR)
 			continue;
 		if (done < 0)

@@ -7,7 +7,8 @@
 
 #include "../host.h"
 
-/* Ask to be told the address that each datagram was sent to; a socket bound to no particular address needs it. */
+/* Ask to be told the address that each datagram was sent to; a socket bound to no particular
+ * address needs it. */
 int udp_want_local(struct host_sock *sock);
 
 /* Free what the calling thread keeps for batches. */

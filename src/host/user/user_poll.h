@@ -2,47 +2,48 @@
 /*
  * What the event backends of the user host share: slots, by which an event finds its conn.
  *
- * A worker may hold events in its hand while another worker closes the socket they are about. So events do not carry a
- * pointer but a slot's index and generation; closing changes the generation under the lock, and posting looks at it
- * under the same lock. After host_sock_close() no event of the socket can be reported.
+ * A worker may hold events in its hand while another worker closes the socket they are about. So
+ * events do not carry a pointer but a slot's index and generation; closing changes the generation
+ * under the lock, and posting looks at it under the same lock. After host_sock_close() no event of
+ * the socket can be reported.
  */
 #ifndef KSF_USER_POLL_H
 #define KSF_USER_POLL_H
 
 #include "../host.h"
 
-#define POLL_EVENTS 128		/* taken from the system in one call */
-#define SLOT_NONE   UINT32_MAX	/* the wake-up's index, and the end of the list of free slots */
+#define POLL_EVENTS 128        /* taken from the system in one call */
+#define SLOT_NONE   UINT32_MAX /* the wake-up's index, and the end of the list of free slots */
 
 struct slot {
-	struct ksf_conn *conn;	/* NULL while free */
-	uint32_t	 generation;
-	uint32_t	 next_free;
+	struct ksf_conn *conn; /* NULL while free */
+	uint32_t generation;
+	uint32_t next_free;
 };
 
 struct host_poll {
-	const struct poll_backend *backend;	/* (c) */
-	int		fd;	/* (c) the system's event queue */
-	int		wake_fd;	/* (c) eventfd; -1 where the queue has its own way */
+	const struct poll_backend *backend; /* (c) */
+	int fd;                             /* (c) the system's event queue */
+	int wake_fd;                        /* (c) eventfd; -1 where the queue has its own way */
 	pthread_mutex_t lock;
-	struct slot    *slots;	/* (lock) */
-	uint32_t	nslots;	/* (lock) */
-	uint32_t	free;	/* (lock) first free slot */
+	struct slot *slots; /* (lock) */
+	uint32_t nslots;    /* (lock) */
+	uint32_t free;      /* (lock) first free slot */
 };
 
 /* One backend. attach and detach are called with the poll's lock not held. */
 struct poll_backend {
 	const char *name;
-	int  (*create)(struct host_poll *poll);
+	int (*create)(struct host_poll *poll);
 	void (*destroy)(struct host_poll *poll);
-	int  (*events_create)(struct host_events **eventsp, struct host_poll *poll);
+	int (*events_create)(struct host_events **eventsp, struct host_poll *poll);
 	bool (*wait)(struct host_poll *poll, struct host_events *events, int timeout_ms);
 	void (*post)(struct host_poll *poll, struct host_events *events);
 	void (*wake)(struct host_poll *poll);
-	int  (*attach)(struct host_poll *poll, struct host_sock *sock, uint64_t key, bool again);
+	int (*attach)(struct host_poll *poll, struct host_sock *sock, uint64_t key, bool again);
 };
 
-extern const struct poll_backend *const poll_backends[];	/* the default first; NULL ends */
+extern const struct poll_backend *const poll_backends[]; /* the default first; NULL ends */
 
 /* The value that an event of this slot carries. */
 static inline uint64_t
@@ -57,7 +58,8 @@ void slot_post(struct host_poll *poll, uint64_t key, unsigned events);
 /* No event of the socket is reported from now on. */
 void poll_detach(struct host_sock *sock);
 
-/* See that the present state of the socket is reported again, after a fault that the system knows nothing of. */
+/* See that the present state of the socket is reported again, after a fault that the system knows
+ * nothing of. */
 void poll_again(struct host_sock *sock);
 
 #endif

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * kecho: sends every byte back (RFC 862), over TCP and UDP. The segments that were received are the ones that are sent:
- * no byte is copied.
+ * kecho: sends every byte back (RFC 862), over TCP and UDP. The segments that were received are the
+ * ones that are sent: no byte is copied.
  */
 #include <ksf/ksf.h>
 #include <ksf/services.h>
 
 struct echo_conf {
-	uint32_t plain;	/* one task for all UDP peers, no sessions */
+	uint32_t plain; /* one task for all UDP peers, no sessions */
 };
 
 static void
@@ -21,8 +21,8 @@ static const struct ksf_ops echo_ops = {
 };
 
 /*
- * Whoever forges the source address of a datagram to an echo service makes it send one to that address; if that is
- * another echo service the two never stop. Hence KSF_LISTEN_NO_LOOPS.
+ * Whoever forges the source address of a datagram to an echo service makes it send one to that
+ * address; if that is another echo service the two never stop. Hence KSF_LISTEN_NO_LOOPS.
  */
 static int
 echo_start(struct ksf_svc *svc)
