@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define DEFAULT_LIMIT_BYTES  4194304
 #define MAX_CONNECTIONS      100000
 #define MAX_IDLE_BYTES       65536
 #define FLOOD_BLOCK_BYTES    4096
@@ -246,7 +247,7 @@ main(int argc, char **argv)
 	int option;
 
 	connection_count = 1000;
-	limit_bytes = 4 * 1024 * 1024;
+	limit_bytes = DEFAULT_LIMIT_BYTES;
 	while ((option = getopt(argc, argv, "p:n:i:m:")) != -1) {
 		switch (option) {
 		case 'p':

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 
 /* Most bytes taken by one receive call; also the largest UDP datagram there can be, rounded up. */
-#define MIN_BUFFER_BYTES (64 * 1024)
+#define MIN_BUFFER_BYTES 65536
 
 struct min_options {
 	unsigned short port; /* host order; 0 picks a free one */

@@ -3,18 +3,21 @@
  * The least work a thread-per-connection echo server can do: blocking receive, blocking send. A
  * yardstick for ksfd. The main thread accepts; each connection, and UDP, has a thread of its own.
  * The receive buffers lie on the threads' stacks, so that only the pages a connection has used
- * cost memory; an idle one costs its kernel stack and about two pages.
+ * cost memory; an idle one costs its kernel stack and three pages.
  */
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
-#include <stdint.h>
+#include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "min.h"
 
-#define STACK_BYTES (2 * MIN_BUFFER_BYTES)
+#define STACK_BYTES 131072 /* the buffer, and as much again to call from */
+
+static int *descriptors; /* each descriptor at its own index, for its thread to point to */
 
 /* Send all of it, sleeping while the peer does not read. False when the connection is broken. */
 static bool
@@ -39,7 +42,7 @@ static void *
 echo_connection(void *argument)
 {
 	char buffer[MIN_BUFFER_BYTES];
-	int fd = (int)(intptr_t)argument;
+	const int fd = *(const int *)argument;
 	ssize_t received;
 
 	for (;;) {
@@ -57,7 +60,7 @@ static void *
 echo_datagrams(void *argument)
 {
 	char buffer[MIN_BUFFER_BYTES];
-	int fd = (int)(intptr_t)argument;
+	const int fd = *(const int *)argument;
 	struct sockaddr_in peer;
 	socklen_t length;
 	ssize_t received;
@@ -78,17 +81,24 @@ start_thread(const pthread_attr_t *attributes, void *(*function)(void *), int fd
 {
 	pthread_t thread;
 
-	return (pthread_create(&thread, attributes, function, (void *)(intptr_t)fd));
+	descriptors[fd] = fd;
+	return (pthread_create(&thread, attributes, function, &descriptors[fd]));
 }
 
 int
 main(int argc, char **argv)
 {
 	struct min_options options;
+	struct rlimit limit;
 	pthread_attr_t attributes;
 	int error, fd, listener, udp_fd;
 
 	min_start(argc, argv, true, &options);
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		min_fail("getrlimit", errno);
+	descriptors = calloc(limit.rlim_cur, sizeof(*descriptors));
+	if (descriptors == NULL)
+		min_fail("calloc", errno);
 	error = pthread_attr_init(&attributes);
 	if (error == 0)
 		error = pthread_attr_setstacksize(&attributes, STACK_BYTES);

@@ -27,6 +27,7 @@ class Results:
 
     def __init__(self):
         self.samples = {}
+        self.present = {}  # contenders that can be started, by name
         self.problems = []
 
     def add(self, case, contender, sample):
@@ -49,10 +50,12 @@ def number(value, digits=0):
 
 
 def figure_rows(results, case, figure):
-    """(contender, median, least, most, median relative to min-epoll's or '') for each contender."""
+    """(contender, median, least, most, median relative to min-epoll's or '') for those present."""
     reference = results.median(case.key, figure.key, "min-epoll")
     rows = []
     for name in case.names:
+        if name not in results.present:
+            continue
         values = results.values(case.key, figure.key, name)
         if not values:
             rows.append((name, "no result", "", "", ""))
@@ -196,12 +199,19 @@ class Plot:
         self.names = names
         self.groups = []  # (label, {contender: (median, least, most)})
         self.extra = []
-        self.digits = 2
+        self.floor = 0  # lowest value that can be drawn
+        self.digits = 2  # of the numbers written above the bars
 
     def add(self, label, bars):
         """A group, unless it is empty."""
         if bars:
             self.groups.append((label, bars))
+
+    def bar(self, x, median, least, most):
+        """A line of data: place, median, ends of the whisker, and the number above it."""
+        label = number(median, self.digits)
+        return (f"{x:.4f} {max(self.floor, median):.6g} {max(self.floor, least):.6g} "
+                f"{max(self.floor, most):.6g} {label}")
 
     def script(self):
         """The gnuplot script, data included; terminal and output are set before it."""
@@ -209,7 +219,8 @@ class Plot:
         width = 0.8 / max(1, len(names))
         lines = [
             f"set title \"{self.title}\"", f"set ylabel \"{self.ylabel}\"",
-            "set key outside bottom center horizontal", "set grid ytics lc '#dddddd'",
+            "set key outside bottom center horizontal samplen 2", "set bmargin 6",
+            "set grid ytics lc '#dddddd'", "set format y \"%.12g\"",
             "set border 3", "set tics nomirror out", "set style fill solid noborder",
             f"set boxwidth {width * 0.9:.4f}", f"set xrange [-0.6:{len(self.groups) - 0.4}]",
             "set yrange [0:*]", "set offsets 0, 0, graph 0.08, 0",
@@ -223,13 +234,13 @@ class Plot:
             lines.append(f"{block} << EOD")
             for place, (_, bars) in enumerate(self.groups):
                 if name in bars:
-                    x = place + (index - (len(names) - 1) / 2) * width
-                    lines.append(f"{x:.4f} " + " ".join(f"{value:.6g}" for value in bars[name])
-                                 + f" {number(bars[name][0], self.digits)}")
+                    lines.append(self.bar(place + (index - (len(names) - 1) / 2) * width,
+                                          *bars[name]))
             lines.append("EOD")
             parts.append(f"{block} using 1:2 with boxes lc rgb '{COLOURS[name]}' title \"{name}\"")
-            parts.append(f"{block} using 1:2:3:4 with yerrorbars pt 0 lc rgb '#404040' notitle")
-            parts.append(f"{block} using 1:4:5 with labels offset 0,0.6 font ',8' notitle")
+            parts.append(f"{block} using 1:3:(0):($4-$3) with vectors heads size 0.03,90 "
+                         "lc rgb '#404040' notitle")
+            parts.append(f"{block} using 1:4:5 with labels offset 0,0.7 font ',10' notitle")
         lines.append("plot " + ", \\\n     ".join(parts))
         return "\n".join(lines) + "\n"
 
@@ -273,7 +284,7 @@ def throughput_plot(results):
             rate = f"{best / 1e6:.2f} M/s" if best >= 1e6 else f"{best / 1e3:.0f} k/s"
             plot.add(f"{label}\\n1 = {rate}",
                      bars(results, case_key, "rate", cases.NO_SPIN, 1 / best))
-    plot.extra.append("set bmargin 8")
+    plot.extra.append("set bmargin 9")
     return plot
 
 
@@ -282,13 +293,12 @@ def memory_plot(results):
     plot = Plot("memory", "Server's private memory per connection (kernel's memory not included)",
                 "bytes, logarithmic", cases.NO_SPIN)
     plot.digits = 0
+    plot.floor = 1  # the axis is logarithmic
     most = 1
     for label, case_key, figure_key in (("idle", "connected", "idle_bytes"),
                                         ("never reads", "never-reading", "held_bytes")):
         found = bars(results, case_key, figure_key, cases.NO_SPIN)
-        # Less than a byte cannot be drawn on a logarithmic axis.
-        plot.add(label, {name: tuple(max(1.0, value) for value in values)
-                         for name, values in found.items()})
+        plot.add(label, found)
         most = max([most, *[values[2] for values in found.values()]])
     plot.extra = ["set logscale y", f"set yrange [1:{10 ** math.ceil(math.log10(most * 2))}]",
                   "unset offsets"]

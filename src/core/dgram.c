@@ -6,10 +6,11 @@
  */
 #include "dgram.h"
 
-#define RUN_BATCHES   8u    /* receive calls in one run */
-#define EXPIRE_TICKS  10u   /* between looks for idle sessions */
-#define PORT_RESERVED 1024u /* ports below belong to services: an answer to one may start a loop \
-			     */
+#define RUN_BATCHES  8u  /* receive calls in one run */
+#define EXPIRE_TICKS 10u /* between looks for idle sessions */
+#define PORT_RESERVED                                                              \
+	1024u /* ports below belong to services: an answer to one may start a loop \
+	       */
 
 int
 dgram_create(struct ksf_conn *conn)
@@ -148,7 +149,7 @@ is_loop(struct ksf_conn *conn, const struct host_dgram *dgram)
 {
 	if (!(conn->flags & KSF_LISTEN_NO_LOOPS))
 		return (false);
-	if (dgram->peer.port == conn->svc->port) {
+	if (dgram->peer.port == conn->dgram->bound.port) {
 		conn_stat(conn, ST_DGRAMS_LOOP, 1);
 		return (true);
 	}

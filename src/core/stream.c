@@ -6,7 +6,8 @@
  */
 #include "core.h"
 
-#define RUN_BYTES (512u * 1024)   /* input of one run; then other conns of the core get their turn \
+#define RUN_BYTES                                                                                  \
+	(512u * 1024)             /* input of one run; then other conns of the core get their turn \
 				   */
 #define READ_BYTES   KBUF_SEG_MAX /* asked for in one receive call */
 #define FLUSH_BYTES  (128u * 1024) /* output sent before more is read: it is still in the cache */

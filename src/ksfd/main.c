@@ -172,19 +172,34 @@ handle_signals(const sigset_t *signals, struct sources *sources)
 	pthread_join(stopper, NULL);
 }
 
+/* Never runs: the signals are blocked. But ignored ones, SIGINFO by default, might be discarded. */
+static void
+handler(int sig)
+{
+	(void)sig;
+}
+
 static void
 choose_signals(sigset_t *signals)
 {
-	static const int list[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 };
+	static const int list[] = {
+		SIGTERM,
+		SIGINT,
+		SIGHUP,
+		SIGUSR1,
+		SIGUSR2,
+#ifdef SIGINFO
+		SIGINFO,
+#endif
+	};
 
 	sigemptyset(signals);
 	for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++)
 		sigaddset(signals, list[i]);
-#ifdef SIGINFO
-	sigaddset(signals, SIGINFO);
-#endif
 	/* All threads inherit the mask; only sigwait() takes them. */
 	pthread_sigmask(SIG_BLOCK, signals, NULL);
+	for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++)
+		signal(list[i], handler);
 	signal(SIGPIPE, SIG_IGN);
 }
 

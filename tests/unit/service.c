@@ -5,8 +5,7 @@
 #include "service.h"
 
 #include <netinet/in.h>
-
-#include <sys/poll.h> /* not <poll.h>: the host has a header of that name */
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -121,6 +120,18 @@ loopback(unsigned host, uint16_t port)
 	in.sin_port = htons(port);
 	in.sin_addr.s_addr = htonl(0x7f000000u | host);
 	return (in);
+}
+
+bool
+loopback_has(unsigned host)
+{
+	struct sockaddr_in in = loopback(host, 0);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool has = fd >= 0 && bind(fd, (const struct sockaddr *)&in, sizeof(in)) == 0;
+
+	if (fd >= 0)
+		close(fd);
+	return (has);
 }
 
 static int

@@ -36,6 +36,9 @@ uint64_t service_end(struct ksf_svc *svc);
 uint16_t service_port(struct ksf_svc *svc);
 uint64_t service_stat(struct ksf_svc *svc, const char *name);
 
+/* True when 127.0.0.`host` can be used: everywhere on Linux, seldom on FreeBSD but for 1. */
+bool loopback_has(unsigned host);
+
 /*
  * Clients on 127.0.0.1, blocking. `rcvbuf` in bytes, 0: the system's. client_tcp_from() binds to
  * 127.0.0.`host` first; client_udp() sockets are connected.

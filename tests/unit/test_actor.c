@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A conn is an actor: whatever other threads do to it at the same time, its callbacks never overlap, no wake-up is
- * lost, what each thread sends stays in order, nobody starves, and it is closed and freed once. Many threads post to
- * conns of a service in this process; clients are on the main thread.
+ * A conn is an actor: whatever other threads do to it at the same time, its callbacks never
+ * overlap, no wake-up is lost, what each thread sends stays in order, nobody starves, and it is
+ * closed and freed once. Many threads post to conns of a service in this process; clients are on
+ * the main thread.
  */
 #include "service.h"
 
@@ -13,18 +14,19 @@
 #include "tap.h"
 
 /*
- * The service: input is thrown away, or echoed in "echo" mode; each conn leaves a reference for the threads.
+ * The service: input is thrown away, or echoed in "echo" mode; each conn leaves a reference for the
+ * threads.
  */
 #define CONNS_MAX 64u
 
 struct actor {
 	uint32_t inside; /* (a) callbacks that run: 0 or 1 */
-	bool	 closed;
+	bool closed;
 };
 
 static struct ksf_conn *conns[CONNS_MAX]; /* (a) held, in the order of open() */
 static uint32_t nconns, closed, overlaps, after_close, drained; /* (a) */
-static bool	echo, keep; /* (a) */
+static bool echo, keep;                                         /* (a) */
 
 static struct actor *
 enter(struct ksf_conn *conn)
@@ -136,9 +138,9 @@ actor(bool keeps, bool echoes, const char *settings)
 #define THREADS 6u
 
 struct sender {
-	pthread_t	 thread;
+	pthread_t thread;
 	struct ksf_conn *conn;
-	uint32_t	 number, count, refused;
+	uint32_t number, count, refused;
 };
 
 static void *
@@ -152,7 +154,8 @@ sender_main(void *arg)
 		ksf_conn_hold(sender->conn);
 		if (word[1] % 3 == 0 && sender->number % 2 == 0)
 			conn_post(sender->conn, EV_IN | EV_OUT | EV_TIMER | EV_RESUME);
-		if (kbufq_write(&q, word, sizeof(word)) != 0 || ksf_conn_send(sender->conn, &q) != 0)
+		if (kbufq_write(&q, word, sizeof(word)) != 0 ||
+		    ksf_conn_send(sender->conn, &q) != 0)
 			sender->refused++;
 		ksf_conn_rele(sender->conn);
 	}
@@ -170,11 +173,14 @@ test_senders(const char *what, const char *settings)
 
 	WAIT_FOR(ksf_load(&nconns) == 1, 5000);
 	for (uint32_t i = 0; i < THREADS; i++) {
-		senders[i] = (struct sender) { .conn = ksf_load(&conns[0]), .number = i, .count = each };
+		senders[i] = (struct sender){
+			.conn = ksf_load(&conns[0]), .number = i, .count = each
+		};
 		if (pthread_create(&senders[i].thread, NULL, sender_main, &senders[i]) != 0)
 			bail_out("cannot start a thread");
 	}
-	while (got < THREADS * each && order && client_recv(fd, word, sizeof(word), 10000) == sizeof(word)) {
+	while (got < THREADS * each && order &&
+	       client_recv(fd, word, sizeof(word), 10000) == sizeof(word)) {
 		order = word[0] < THREADS && word[1] == next[word[0]];
 		next[word[0] % THREADS]++;
 		if (++got % 1000 == 0)
@@ -185,14 +191,16 @@ test_senders(const char *what, const char *settings)
 		refused += senders[i].refused;
 	}
 	ok(order, "%s: what each thread sends comes in its order", what);
-	ok(got == THREADS * each && refused == 0, "%s: and nothing is lost (%u messages)", what, got);
+	ok(got == THREADS * each && refused == 0, "%s: and nothing is lost (%u messages)", what,
+	    got);
 	ok(ksf_load(&overlaps) == 0, "%s: no callback overlaps another", what);
 	ksf_conn_close(ksf_load(&conns[0]), 0);
 	ksf_conn_rele(ksf_load(&conns[0]));
 	ok(client_ends(fd, 5000), "%s: closed by another thread", what);
 	close(fd);
 	service_end(svc);
-	ok(ksf_load(&closed) == 1 && ksf_load(&after_close) == 0, "%s: close() once, and last", what);
+	ok(ksf_load(&closed) == 1 && ksf_load(&after_close) == 0, "%s: close() once, and last",
+	    what);
 }
 
 /*
@@ -210,13 +218,16 @@ test_wakeups(const char *what, const char *settings)
 
 	WAIT_FOR(ksf_load(&nconns) == 1, 5000);
 	for (i = 0; i < rounds && good; i++) {
-		good = kbufq_write(&q, &i, sizeof(i)) == 0 && ksf_conn_send(ksf_load(&conns[0]), &q) == 0;
+		good = kbufq_write(&q, &i, sizeof(i)) == 0 &&
+		       ksf_conn_send(ksf_load(&conns[0]), &q) == 0;
 
 		/* Every other time a socket event comes at the same moment. */
 		if (i % 2 == 0)
 			good = good && client_send(fd, &i, sizeof(i)) &&
-			    client_recv(fd, &word, sizeof(word), 5000) == sizeof(word) && word == i;
-		good = good && client_recv(fd, &word, sizeof(word), 5000) == sizeof(word) && word == i;
+			       client_recv(fd, &word, sizeof(word), 5000) == sizeof(word) &&
+			       word == i;
+		good = good && client_recv(fd, &word, sizeof(word), 5000) == sizeof(word) &&
+		       word == i;
 	}
 	ok(good, "%s: %u messages, each wakes the conn", what, i);
 	ksf_conn_rele(ksf_load(&conns[0]));
@@ -229,13 +240,13 @@ test_wakeups(const char *what, const char *settings)
  */
 struct rioter {
 	pthread_t thread;
-	uint64_t  state;
-	uint32_t  round;
+	uint64_t state;
+	uint32_t round;
 };
 
 static uint32_t round_now; /* (a) threads work on the conns of this round */
 static uint32_t riot_left; /* (a) threads that have not finished it */
-static bool	riot_over; /* (a) */
+static bool riot_over;     /* (a) */
 
 static void
 riot(struct ksf_conn *conn, unsigned what)
@@ -283,8 +294,9 @@ rioter_main(void *arg)
 
 			/* Rarely a close, so that most comes before, and the rest after it. */
 			riot(ksf_load(&conns[(rioter->state >> 40) % CONNS_MAX]),
-			    (rioter->state >> 50) % 64 == 0 ? (unsigned)(rioter->state >> 33) % 2 :
-							      2 + (unsigned)(rioter->state >> 33) % 6);
+			    (rioter->state >> 50) % 64 == 0
+				? (unsigned)(rioter->state >> 33) % 2
+				: 2 + (unsigned)(rioter->state >> 33) % 6);
 		}
 		ksf_fetch_sub(&riot_left, 1);
 	}
@@ -303,7 +315,7 @@ test_riot(void)
 	ksf_store(&riot_over, false);
 	ksf_store(&round_now, 0);
 	for (unsigned i = 0; i < THREADS; i++) {
-		rioters[i] = (struct rioter) { .state = random_next() };
+		rioters[i] = (struct rioter){ .state = random_next() };
 		if (pthread_create(&rioters[i].thread, NULL, rioter_main, &rioters[i]) != 0)
 			bail_out("cannot start a thread");
 	}
@@ -318,8 +330,8 @@ test_riot(void)
 		/* The peers take part: some leave in order, some by a reset, some send. */
 		for (unsigned i = 0; i < CONNS_MAX; i++) {
 			if (i % 4 == 0)
-				(void)setsockopt(fds[i], SOL_SOCKET, SO_LINGER, &(struct linger) { .l_onoff = 1 },
-				    sizeof(struct linger));
+				(void)setsockopt(fds[i], SOL_SOCKET, SO_LINGER,
+				    &(struct linger){ .l_onoff = 1 }, sizeof(struct linger));
 			else if (i % 4 == 1)
 				(void)send(fds[i], "x", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 			if (i % 2 == 0)
@@ -336,11 +348,13 @@ test_riot(void)
 		good = good && ksf_load(&closed) == round * CONNS_MAX;
 	}
 	ok(good, "riot: %u conns, each closed once", ksf_load(&closed));
-	ok(ksf_load(&overlaps) == 0 && ksf_load(&after_close) == 0, "riot: no callback overlaps, none after close()");
+	ok(ksf_load(&overlaps) == 0 && ksf_load(&after_close) == 0,
+	    "riot: no callback overlaps, none after close()");
 	ksf_store(&riot_over, true);
 	for (unsigned i = 0; i < THREADS; i++)
 		pthread_join(rioters[i].thread, NULL);
-	ok(service_end(svc) < 900 && ksf_load(&closed) == ksf_load(&nconns), "riot: the service stops at once");
+	ok(service_end(svc) < 900 && ksf_load(&closed) == ksf_load(&nconns),
+	    "riot: the service stops at once");
 }
 
 /* References outlive the conn, and the service's stop waits for them. */
@@ -391,8 +405,8 @@ test_late_end(void)
  */
 struct flooder {
 	pthread_t thread;
-	int	  fd;
-	uint64_t  bytes;
+	int fd;
+	uint64_t bytes;
 };
 
 static bool flooding; /* (a) */
@@ -422,7 +436,7 @@ test_fairness(void)
 
 	ksf_store(&flooding, true);
 	for (unsigned i = 0; i < ksf_nelem(flooders); i++) {
-		flooders[i] = (struct flooder) { .fd = client_tcp(svc, 0) };
+		flooders[i] = (struct flooder){ .fd = client_tcp(svc, 0) };
 		if (pthread_create(&flooders[i].thread, NULL, flooder_main, &flooders[i]) != 0)
 			bail_out("cannot start a thread");
 	}
@@ -447,7 +461,8 @@ test_fairness(void)
 		pthread_join(flooders[i].thread, NULL);
 		close(flooders[i].fd);
 	}
-	ok(worst < 2000, "fairness: others are served beside a flood (at worst after %u ms)", (unsigned)worst);
+	ok(worst < 2000, "fairness: others are served beside a flood (at worst after %u ms)",
+	    (unsigned)worst);
 	ok(bytes <= runs * (512 + 64) * 1024, "fairness: no run takes more than its budget");
 	service_end(svc);
 }
@@ -462,8 +477,10 @@ test_accessors(void)
 
 	WAIT_FOR(ksf_load(&nconns) == 2, 5000);
 	conn = ksf_load(&conns[0]);
-	ok(ksf_conn_svc(conns[0]) == svc && ksf_conn_is_stream(conn) && ksf_conn_local(conn)->port == service_port(svc) &&
-		ksf_addr_is_loopback(ksf_conn_peer(conn)) && ksf_conn_peer(conn)->port != 0 && !ksf_conn_full(conns[0]),
+	ok(ksf_conn_svc(conns[0]) == svc && ksf_conn_is_stream(conn) &&
+		ksf_conn_local(conn)->port == service_port(svc) &&
+		ksf_addr_is_loopback(ksf_conn_peer(conn)) && ksf_conn_peer(conn)->port != 0 &&
+		!ksf_conn_full(conns[0]),
 	    "accessors: service, kind, addresses");
 	ok(ksf_conn_id(conn) != ksf_conn_id(conns[1]) &&
 		((uintptr_t)ksf_conn_priv(conns[0]) & 15) == 0,

@@ -174,6 +174,7 @@ test_sessions(void)
 	ok(ksf_load(&opened) == 2 && service_stat(svc, "sessions_now") == 2 &&
 		service_stat(svc, "sessions_opened") == 2,
 	    "session: open() once for each, counted");
+	WAIT_FOR(service_stat(svc, "dgrams_out") == 5, 5000);
 	ok(service_stat(svc, "dgrams_in") == 5 && service_stat(svc, "dgrams_out") == 5,
 	    "session: datagrams counted");
 	ok(send(a, "", 0, 0) == 0 && take(a, answer, sizeof(answer), 5000) == 0,
@@ -654,7 +655,10 @@ main(void)
 	test_expiry();
 	test_dropped(0, "session");
 	test_dropped(KSF_LISTEN_PLAIN, "plain");
-	test_loops();
+	if (loopback_has(2))
+		test_loops();
+	else
+		ok(true, "no loops # SKIP there is no 127.0.0.2");
 	test_senders();
 	test_plain();
 	test_sendto();

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Services as a whole: starting and stopping under load a thousand times leaves nothing behind, a start that fails at
- * any point leaves nothing behind, stopping takes no longer than the grace time. The C library's allocations, and the
- * calls that make threads and sockets, are replaced by the linker (--wrap), to count and to fail.
+ * Services as a whole: starting and stopping under load a thousand times leaves nothing behind, a
+ * start that fails at any point leaves nothing behind, stopping takes no longer than the grace
+ * time. The C library's allocations, and the calls that make threads and sockets, are replaced by
+ * the linker (--wrap), to count and to fail.
  */
 #include "service.h"
 
@@ -21,8 +22,8 @@
  * The calls that can fail, in one count.
  */
 static uint32_t blocks_live; /* (a) allocations not freed */
-static uint32_t fail_at; /* (a) the n-th call from now fails; 0: none does */
-static uint32_t log_lines; /* (a) */
+static uint32_t fail_at;     /* (a) the n-th call from now fails; 0: none does */
+static uint32_t log_lines;   /* (a) */
 
 static bool
 fails(void)
@@ -40,15 +41,17 @@ void *__real_calloc(size_t n, size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__real_realloc(void *mem, size_t size);
 void *__wrap_realloc(void *mem, size_t size);
-void  __real_free(void *mem);
-void  __wrap_free(void *mem);
-int   __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
-int   __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
-int   __real_socket(int domain, int type, int protocol);
-int   __wrap_socket(int domain, int type, int protocol);
-int   __real_bind(int fd, const struct sockaddr *addr, socklen_t len);
-int   __wrap_bind(int fd, const struct sockaddr *addr, socklen_t len);
-void  __wrap_host_log(enum ksf_level level, const char *line);
+void __real_free(void *mem);
+void __wrap_free(void *mem);
+int __real_pthread_create(
+    pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
+int __wrap_pthread_create(
+    pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
+int __real_socket(int domain, int type, int protocol);
+int __wrap_socket(int domain, int type, int protocol);
+int __real_bind(int fd, const struct sockaddr *addr, socklen_t len);
+int __wrap_bind(int fd, const struct sockaddr *addr, socklen_t len);
+void __wrap_host_log(enum ksf_level level, const char *line);
 
 void *
 __wrap_malloc(size_t size)
@@ -139,7 +142,7 @@ open_descriptors(void)
 
 static struct ksf_svc *load_svc;
 static uint16_t load_port;
-static bool	loading; /* (a) */
+static bool loading;          /* (a) */
 static uint32_t load_answers; /* (a) */
 
 static struct sockaddr_in
@@ -166,7 +169,8 @@ load_main(void *arg)
 			continue;
 		(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 		if (connect(fd, (const struct sockaddr *)&to, sizeof(to)) == 0) {
-			for (unsigned i = 0; i < 20 && send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL) > 0; i++) {
+			for (unsigned i = 0;
+			     i < 20 && send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL) > 0; i++) {
 				if (recv(fd, bytes, sizeof(bytes), 0) <= 0)
 					break;
 				ksf_fetch_add(&load_answers, 1);
@@ -188,7 +192,8 @@ reader_main(void *arg)
 		for (unsigned i = 0; ksf_stat_at(load_svc, i, &value) != NULL; i++)
 			continue;
 		(void)ksf_param_get(load_svc, "allow", text, sizeof(text));
-		(void)ksf_param_set(load_svc, "allow", value % 2 == 0 ? "127.0.0.0/8" : "", NULL, 0);
+		(void)ksf_param_set(
+		    load_svc, "allow", value % 2 == 0 ? "127.0.0.0/8" : "", NULL, 0);
 		(void)ksf_param_set(load_svc, "sosndbuf", value % 2 == 0 ? "0" : "1M", NULL, 0);
 		nap(1);
 	}
@@ -217,7 +222,8 @@ test_cycles(void)
 
 	ksf_store(&loading, true);
 	for (i = 0; i < CLIENTS; i++) {
-		if (__real_pthread_create(&clients[i], NULL, load_main, (void *)(uintptr_t)&types[i]) != 0)
+		if (__real_pthread_create(
+			&clients[i], NULL, load_main, (void *)(uintptr_t)&types[i]) != 0)
 			bail_out("cannot start a thread");
 	}
 	if (__real_pthread_create(&reader, NULL, reader_main, NULL) != 0)
@@ -239,12 +245,14 @@ test_cycles(void)
 	for (unsigned c = 0; c < CLIENTS; c++)
 		pthread_join(clients[c], NULL);
 	pthread_join(reader, NULL);
-	if (!ok(error == 0 && ksf_load(&load_answers) > 0, "cycles: %u starts and stops, %u answers", i, ksf_load(&load_answers)))
+	if (!ok(error == 0 && ksf_load(&load_answers) > 0,
+		"cycles: %u starts and stops, %u answers", i, ksf_load(&load_answers)))
 		printf("# %s\n", why);
 	ok(slowest < 1100, "cycles: the slowest stop took %u ms", (unsigned)slowest);
 	ok(service_stat(load_svc, "conns") == 0 && service_stat(load_svc, "sessions_now") == 0 &&
 		service_stat(load_svc, "mem_used") == 0 && service_stat(load_svc, "workers") == 0,
-	    "cycles: levels are back at 0, counters stay (%u accepted)", (unsigned)service_stat(load_svc, "accepted"));
+	    "cycles: levels are back at 0, counters stay (%u accepted)",
+	    (unsigned)service_stat(load_svc, "accepted"));
 	ksf_svc_destroy(load_svc);
 	ok(open_descriptors() == descriptors, "cycles: no descriptor is left open");
 	ok(ksf_load(&blocks_live) == blocks, "cycles: no memory is left allocated");
@@ -256,7 +264,8 @@ test_cycles(void)
 static void
 test_fails_at(void)
 {
-	struct ksf_svc *svc = service_create(&ksf_kecho, "listen=127.0.0.1,127.0.0.2 tdmin=2");
+	struct ksf_svc *svc = service_create(
+	    &ksf_kecho, loopback_has(2) ? "listen=127.0.0.1,127.0.0.2 tdmin=2" : "tdmin=2");
 	unsigned descriptors = open_descriptors(), n;
 	uint32_t blocks = ksf_load(&blocks_live);
 	bool clean = true, told = true;
@@ -267,21 +276,25 @@ test_fails_at(void)
 		why[0] = '\0';
 		ksf_store(&fail_at, n);
 		error = ksf_svc_start(svc, why, sizeof(why));
-		told = told && (error == 0 || (strncmp(why, "kecho: ", 7) == 0 && strlen(why) > 10));
+		told = told &&
+		       (error == 0 || (strncmp(why, "kecho: ", 7) == 0 && strlen(why) > 10));
 		if (error == 0 && ksf_load(&fail_at) == 0) {
 			/* The failure was met by a worker, or mastered. */
 			ksf_svc_stop(svc, 0);
 			error = 1;
 		}
 		ksf_store(&fail_at, 0);
-		clean = error == 0 || (open_descriptors() == descriptors && ksf_load(&blocks_live) == blocks);
+		clean = error == 0 ||
+			(open_descriptors() == descriptors && ksf_load(&blocks_live) == blocks);
 	}
-	if (!ok(clean && error == 0 && n > 20, "start: fails at each of %u calls, and leaves nothing behind", n - 2))
-		printf("# call %u, why '%s', %u descriptors, %u blocks\n", n - 1, why, open_descriptors() - descriptors,
-		    ksf_load(&blocks_live) - blocks);
+	if (!ok(clean && error == 0 && n > 20,
+		"start: fails at each of %u calls, and leaves nothing behind", n - 2))
+		printf("# call %u, why '%s', %u descriptors, %u blocks\n", n - 1, why,
+		    open_descriptors() - descriptors, ksf_load(&blocks_live) - blocks);
 	ok(told, "start: says each time what failed");
 	ksf_svc_stop(svc, 0);
-	ok(open_descriptors() == descriptors && ksf_load(&blocks_live) == blocks, "stop: leaves nothing behind");
+	ok(open_descriptors() == descriptors && ksf_load(&blocks_live) == blocks,
+	    "stop: leaves nothing behind");
 	ksf_svc_destroy(svc);
 	n = 0;
 	blocks = ksf_load(&blocks_live);
@@ -291,7 +304,8 @@ test_fails_at(void)
 		ksf_store(&fail_at, 0);
 		clean = error == 0 || (error == ENOMEM && ksf_load(&blocks_live) == blocks);
 	} while (error != 0 && clean);
-	ok(clean && n > 3, "create: fails at each of %u allocations, and leaves nothing behind", n - 1);
+	ok(clean && n > 3, "create: fails at each of %u allocations, and leaves nothing behind",
+	    n - 1);
 	ksf_svc_destroy(svc);
 	ok(ksf_load(&blocks_live) == blocks, "destroy: leaves nothing behind");
 }
@@ -307,25 +321,28 @@ test_port_taken(void)
 	struct ksf_svc *svc;
 
 	in.sin_addr.s_addr = htonl(0x7f000002u);
-	if (fd < 0 || __real_bind(fd, (const struct sockaddr *)&in, len) != 0 || listen(fd, 1) != 0 ||
-	    getsockname(fd, (struct sockaddr *)&in, &len) != 0)
+	if (fd < 0 || __real_bind(fd, (const struct sockaddr *)&in, len) != 0 ||
+	    listen(fd, 1) != 0 || getsockname(fd, (struct sockaddr *)&in, &len) != 0)
 		bail_out("cannot listen");
 	svc = service_create(&ksf_kecho, "listen=127.0.0.1,127.0.0.2");
 	snprintf(expected, sizeof(expected), "port=%u", ntohs(in.sin_port));
 	service_set(svc, expected);
-	snprintf(expected, sizeof(expected), "kecho: listen tcp 127.0.0.2:%u: address in use", ntohs(in.sin_port));
+	snprintf(expected, sizeof(expected), "kecho: listen tcp 127.0.0.2:%u: address in use",
+	    ntohs(in.sin_port));
 	ok(ksf_svc_start(svc, why, sizeof(why)) == EADDRINUSE, "port taken: the start fails");
 	if (!ok(strcmp(why, expected) == 0, "port taken: the reason names the address"))
 		printf("# '%s'\n", why);
 	ok(open_descriptors() == descriptors, "port taken: nothing is left open");
 	close(fd);
 	ok(ksf_svc_start(svc, why, sizeof(why)) == 0, "port taken: free again, the start succeeds");
-	ok(ksf_svc_start(svc, why, sizeof(why)) == EALREADY && strcmp(why, "kecho: runs already") == 0,
+	ok(ksf_svc_start(svc, why, sizeof(why)) == EALREADY &&
+		strcmp(why, "kecho: runs already") == 0,
 	    "start: of what runs already");
 	service_end(svc);
 
 	svc = service_create(&ksf_kecho, "listen=192.0.2.1");
-	ok(ksf_svc_start(svc, why, sizeof(why)) == EADDRNOTAVAIL && strstr(why, "address not available") != NULL,
+	ok(ksf_svc_start(svc, why, sizeof(why)) == EADDRNOTAVAIL &&
+		strstr(why, "address not available") != NULL,
 	    "start: at an address of somebody else");
 	ksf_svc_stop(svc, 0);
 	ksf_svc_destroy(svc);
@@ -407,14 +424,17 @@ test_odd(void)
 
 	odd_listens = true;
 	odd_error = EPROTO;
-	ok(ksf_svc_start(svc, why, sizeof(why)) == EPROTO && odd_stops == 0 && open_descriptors() == descriptors,
+	ok(ksf_svc_start(svc, why, sizeof(why)) == EPROTO && odd_stops == 0 &&
+		open_descriptors() == descriptors,
 	    "start() fails after it has listened: everything is undone, stop() is not called");
 	odd_listens = false;
 	odd_error = 0;
-	ok(ksf_svc_start(svc, why, sizeof(why)) == EADDRNOTAVAIL, "start() that listens at nothing fails");
+	ok(ksf_svc_start(svc, why, sizeof(why)) == EADDRNOTAVAIL,
+	    "start() that listens at nothing fails");
 	service_set(svc, "tcp=0");
 	odd_listens = true;
-	ok(ksf_svc_start(svc, why, sizeof(why)) == EADDRNOTAVAIL, "so does one whose protocols are all switched off");
+	ok(ksf_svc_start(svc, why, sizeof(why)) == EADDRNOTAVAIL,
+	    "so does one whose protocols are all switched off");
 	service_set(svc, "tcp=1");
 	ksf_svc_stop(svc, 0);
 	ok(odd_stops == 0, "stop: of what does not run does nothing");
@@ -424,10 +444,12 @@ test_odd(void)
 	(void)client_send(fd, "12345", 5);
 	WAIT_FOR(service_stat(svc, "odd_bytes") == 5, 5000);
 	ksf_stat_add(svc, 0, 2);
-	ok(service_stat(svc, "odd_bytes") == 7, "statistics of the service: from workers and others");
+	ok(service_stat(svc, "odd_bytes") == 7,
+	    "statistics of the service: from workers and others");
 	close(fd);
 	ksf_svc_stop(svc, 100);
-	ok(odd_stops == 1 && service_stat(svc, "odd_bytes") == 7, "stop() is called once, statistics stay");
+	ok(odd_stops == 1 && service_stat(svc, "odd_bytes") == 7,
+	    "stop() is called once, statistics stay");
 	stat = ksf_stat_at(svc, ST_COUNT, &value);
 	ok(stat == &odd_stats[0] && value == 7 && ksf_stat_at(svc, ST_COUNT + 1, &value) == NULL,
 	    "statistics: the framework's, then the service's");
@@ -470,7 +492,8 @@ cut_main(void *arg)
 static void
 test_stop_time(void)
 {
-	static const char settings[] = "txhiwat=65536 txlowat=1000 sosndbuf=16384 sorcvbuf=16384 stall_timeout_ms=0";
+	static const char settings[] =
+	    "txhiwat=65536 txlowat=1000 sosndbuf=16384 sorcvbuf=16384 stall_timeout_ms=0";
 	struct ksf_svc *svc = service_start(&ksf_kecho, settings);
 	int fds[NEVER_READING];
 	pthread_t cutter;
@@ -480,9 +503,10 @@ test_stop_time(void)
 	start = now_ms();
 	ksf_svc_stop(svc, 500);
 	start = now_ms() - start;
-	ok(start >= 450 && start < 1500, "stop: peers that do not read get the grace time and no more (%u ms)",
-	    (unsigned)start);
-	ok(service_stat(svc, "closed_cut") == NEVER_READING - 1 && service_stat(svc, "mem_used") == 0,
+	ok(start >= 450 && start < 1500,
+	    "stop: peers that do not read get the grace time and no more (%u ms)", (unsigned)start);
+	ok(service_stat(svc, "closed_cut") == NEVER_READING - 1 &&
+		service_stat(svc, "mem_used") == 0,
 	    "stop: then they are cut, counted");
 	for (unsigned i = 0; i < NEVER_READING; i++) {
 		(void)client_ends(fds[i], 5000);
@@ -499,14 +523,16 @@ test_stop_time(void)
 	ksf_svc_stop(svc, 60000);
 	start = now_ms() - start;
 	pthread_join(cutter, NULL);
-	ok(start >= 250 && start < 1300, "stop: called off the wait by ksf_svc_cut() (%u ms)", (unsigned)start);
+	ok(start >= 250 && start < 1300, "stop: called off the wait by ksf_svc_cut() (%u ms)",
+	    (unsigned)start);
 	for (unsigned i = 0; i < NEVER_READING; i++)
 		close(fds[i]);
 	ksf_svc_destroy(svc);
 
 	svc = service_start(&ksf_kecho, "");
 	fds[0] = client_tcp(svc, 0);
-	ok(service_end(svc) < 500 && client_ends(fds[0], 5000), "stop: idle connections are closed at once");
+	ok(service_end(svc) < 500 && client_ends(fds[0], 5000),
+	    "stop: idle connections are closed at once");
 	close(fds[0]);
 }
 
@@ -523,14 +549,16 @@ test_stop_loaded(void)
 	ksf_store(&loading, true);
 	ksf_store(&load_answers, 0);
 	for (unsigned i = 0; i < ksf_nelem(clients); i++) {
-		if (__real_pthread_create(&clients[i], NULL, load_main, (void *)(uintptr_t)&types[i % CLIENTS]) != 0)
+		if (__real_pthread_create(
+			&clients[i], NULL, load_main, (void *)(uintptr_t)&types[i % CLIENTS]) != 0)
 			bail_out("cannot start a thread");
 	}
 	WAIT_FOR(ksf_load(&load_answers) > 1000, 10000);
 	start = now_ms();
 	ksf_svc_stop(load_svc, 200);
 	start = now_ms() - start;
-	ok(start < 1200, "stop: under load within the grace time and a second (%u ms)", (unsigned)start);
+	ok(start < 1200, "stop: under load within the grace time and a second (%u ms)",
+	    (unsigned)start);
 	ksf_store(&loading, false);
 	for (unsigned i = 0; i < ksf_nelem(clients); i++)
 		pthread_join(clients[i], NULL);
@@ -569,7 +597,8 @@ test_no_descriptors(void)
 		bail_out("cannot connect");
 	WAIT_FOR(service_stat(svc, "accept_errors") >= 1, 5000);
 	ok(service_stat(svc, "accept_errors") >= 1, "accept: out of descriptors: counted");
-	ok(client_send(fd, "y", 1) && client_recv(fd, answer, 1, 5000) == 1, "accept: others are served meanwhile");
+	ok(client_send(fd, "y", 1) && client_recv(fd, answer, 1, 5000) == 1,
+	    "accept: others are served meanwhile");
 	while (n > 0)
 		close(waste[--n]);
 	ok(client_send(late, "z", 1) && client_recv(late, answer, 1, 5000) == 1,
@@ -596,7 +625,8 @@ test_log(void)
 	ok(ksf_load(&log_lines) == 1, "log: and can be switched on");
 	for (unsigned i = 0; i < 1000; i++)
 		ksf_log(svc, KSF_ERR, "line %u", i);
-	ok(ksf_load(&log_lines) <= 40 && ksf_load(&log_lines) + service_stat(svc, "log_suppressed") == 1001,
+	ok(ksf_load(&log_lines) <= 40 &&
+		ksf_load(&log_lines) + service_stat(svc, "log_suppressed") == 1001,
 	    "log: few lines a second, the others are counted");
 	ksf_svc_destroy(svc);
 }
@@ -606,8 +636,11 @@ main(void)
 {
 	test_odd();
 	test_fails_at();
-	test_port_taken();
-	test_port_picked();
+	if (loopback_has(2)) {
+		test_port_taken();
+		test_port_picked();
+	} else
+		ok(true, "ports of two addresses # SKIP there is no 127.0.0.2");
 	test_no_descriptors();
 	test_stop_time();
 	test_stop_loaded();

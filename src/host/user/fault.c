@@ -13,6 +13,7 @@
 #ifdef KSF_FAULT
 
 static unsigned every[FAULT_COUNT];
+static unsigned skip_allocs; /* allocations that succeed first, so that the service can start */
 static atomic_uint calls[FAULT_COUNT];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -27,13 +28,29 @@ read_environment(void)
 		if (found != NULL)
 			every[kind] = (unsigned)strtoul(found + strlen(names[kind]), NULL, 10);
 	}
+	found = text != NULL ? strstr(text, "skip=") : NULL;
+	if (found != NULL)
+		skip_allocs = (unsigned)strtoul(found + strlen("skip="), NULL, 10);
+}
+
+bool
+fault_planned(enum fault kind)
+{
+	pthread_once(&once, read_environment);
+	return (every[kind] != 0);
 }
 
 bool
 fault_now(enum fault kind)
 {
-	pthread_once(&once, read_environment);
-	return (every[kind] != 0 && (atomic_fetch_add(&calls[kind], 1) + 1) % every[kind] == 0);
+	unsigned call;
+
+	if (!fault_planned(kind))
+		return (false);
+	call = atomic_fetch_add(&calls[kind], 1) + 1;
+	if (kind == FAULT_ALLOC && call <= skip_allocs)
+		return (false);
+	return (call % every[kind] == 0);
 }
 
 #endif

@@ -28,5 +28,8 @@ host_kbuf_cache(void)
 {
 	struct ksf_worker *worker = host_self();
 
+	/* Recycled segments would hide most of the allocations that are to fail. */
+	if (fault_planned(FAULT_ALLOC))
+		return (NULL);
 	return (worker != NULL ? &worker->cache : NULL);
 }

@@ -13,7 +13,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define SEND_SEGMENTS 64 /* of a chain in one send call */
+#define SEND_SEGMENTS 64    /* of a chain in one send call */
+#define DGRAM_BUFFER  66560 /* bytes: the longest datagram, and what the system keeps beside it */
 
 #ifdef SO_REUSEPORT_LB
 #define SHARE_PORT SO_REUSEPORT_LB /* FreeBSD: SO_REUSEPORT alone does not spread the load */
@@ -36,6 +37,20 @@ set_buffers(int fd, const struct host_sockopts *opts)
 		(void)set_option(fd, SOL_SOCKET, SO_SNDBUF, (int)opts->sndbuf);
 	if (opts->rcvbuf != 0)
 		(void)set_option(fd, SOL_SOCKET, SO_RCVBUF, (int)opts->rcvbuf);
+}
+
+/*
+ * Whatever was asked for, a UDP socket has room for the longest datagram. FreeBSD takes none that
+ * is longer than the buffer, whose default is less: net.inet.udp.maxdgram, net.inet.udp.recvspace.
+ */
+static void
+widen_dgram_buffer(int fd, int name)
+{
+	socklen_t len = sizeof(int);
+	int size = 0;
+
+	if (getsockopt(fd, SOL_SOCKET, name, &size, &len) == 0 && size < DGRAM_BUFFER)
+		(void)set_option(fd, SOL_SOCKET, name, DGRAM_BUFFER);
 }
 
 static int
@@ -97,6 +112,10 @@ host_sock_listen(struct host_sock *sock, enum ksf_proto proto, const struct ksf_
 	error = listen_options(sock, proto, flags);
 	if (error == 0) {
 		set_buffers(sock->fd, opts);
+		if (proto == KSF_UDP) {
+			widen_dgram_buffer(sock->fd, SO_SNDBUF);
+			widen_dgram_buffer(sock->fd, SO_RCVBUF);
+		}
 		if (bind(sock->fd, &any.sa, len) != 0 ||
 		    (proto == KSF_TCP && listen(sock->fd, (int)opts->backlog) != 0))
 			error = errno;

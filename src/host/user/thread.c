@@ -203,10 +203,17 @@ own_cpus(cpu_set_t *set)
 	return (cpuset_getaffinity(CPU_LEVEL_WHICH, CPU_WHICH_PID, -1, sizeof(*set), set));
 }
 
+/* Before 13.1 the system did not tell. */
 unsigned
 host_cpu(void)
 {
-	return ((unsigned)sched_getcpu());
+#if __FreeBSD_version >= 1301000
+	int cpu = sched_getcpu();
+
+	return (cpu >= 0 ? (unsigned)cpu : HOST_CPU_NONE);
+#else
+	return (HOST_CPU_NONE);
+#endif
 }
 #else
 static bool

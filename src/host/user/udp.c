@@ -99,7 +99,9 @@ read_local(struct msghdr *msg, struct ksf_addr *local)
 		if (cmsg->cmsg_level == IPPROTO_IPV6 && cmsg->cmsg_type == IPV6_PKTINFO) {
 			memcpy(&info6, CMSG_DATA(cmsg), sizeof(info6));
 			local->family = KSF_IP6;
-			local->scope = info6.ipi6_ifindex;
+			/* Others have none: the routes choose the way of the answer. */
+			if (IN6_IS_ADDR_LINKLOCAL(&info6.ipi6_addr))
+				local->scope = info6.ipi6_ifindex;
 			memcpy(local->ip, &info6.ipi6_addr, sizeof(info6.ipi6_addr));
 		}
 #if defined(IP_PKTINFO)
