@@ -23,6 +23,7 @@ dgram_create(struct ksf_conn *conn)
 		return (ENOMEM);
 	memset(dgram, 0, sizeof(*dgram));
 	dgram->bound = conn->rx.local;
+	dgram->batch = DGRAM_BATCH_MIN;
 	ksf_list_init(&dgram->fresh);
 	ksf_list_init(&dgram->settled);
 	if (!(conn->flags & KSF_LISTEN_PLAIN)) {
@@ -213,9 +214,15 @@ receive(struct ksf_conn *conn)
 		max = ksf_param_u32(&conn->svc->params.dgram_max);
 		conn_stat(conn, ST_RECEIVES, 1);
 		got = 0;
-		error = host_sock_recv_dgrams(&conn->sock, dgram->rx, DGRAM_BATCH, max, &got);
+		error = host_sock_recv_dgrams(&conn->sock, dgram->rx, dgram->batch, max, &got);
 		for (unsigned i = 0; i < got; i++)
 			one_datagram(conn, &dgram->rx[i]);
+
+		/* Asking for many costs time when there are few: follow what comes. */
+		if (got == dgram->batch)
+			dgram->batch = ksf_min(dgram->batch * 2, DGRAM_BATCH);
+		else if (got < dgram->batch / 4)
+			dgram->batch = ksf_max(dgram->batch / 2, DGRAM_BATCH_MIN);
 		if (error == EAGAIN)
 			conn->readable = false;
 		else if (error == ENOMEM || error == ENOBUFS) {

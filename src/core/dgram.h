@@ -9,19 +9,23 @@
 
 #include "core.h"
 
-#define DGRAM_BATCH 32u /* datagrams received or sent in one call */
+#define DGRAM_BATCH_MIN 2u  /* so that a receive call shows whether more wait */
+#define DGRAM_BATCH     32u /* datagrams received or sent in one call */
 
 struct dgram_sock {
 	struct ksf_task *pending;          /* (a) sessions with events */
 	struct ksf_addr bound;             /* (c) the socket's own address */
 	struct host_dgram rx[DGRAM_BATCH]; /* (q) */
 	struct host_dgram tx[DGRAM_BATCH]; /* (q) output, in order */
+	unsigned batch;                    /* (q) datagrams asked for in the next receive call */
 	unsigned ntx;                      /* (q) */
 	struct ksf_conn **buckets;         /* (q) sessions by address; NULL on a plain socket */
 	unsigned nbuckets;                 /* (c) a power of two */
 	unsigned nsessions;                /* (q) */
-	unsigned limit;        /* (c) most of them: this core's share of the parameter `sessions` */
-	struct ksf_list fresh; /* (q) sessions that have sent one datagram, oldest use first */
+	unsigned limit; /* (c) most of them: this core's share of the parameter `sessions` */
+	struct ksf_conn
+	    *last; /* (q) session of the last datagram: often that of the next one too */
+	struct ksf_list fresh;   /* (q) sessions that have sent one datagram, oldest use first */
 	struct ksf_list settled; /* (q) the others, oldest use first */
 };
 

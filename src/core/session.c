@@ -55,6 +55,8 @@ session_finish(struct ksf_conn *session, int error)
 	     link = &(*link)->hash_next)
 		continue;
 	*link = session->hash_next;
+	if (sock->dgram->last == session)
+		sock->dgram->last = NULL;
 	ksf_list_remove(&session->link);
 	sock->dgram->nsessions--;
 	ksf_store_relaxed(&session->runner, sock->runner);
@@ -133,23 +135,33 @@ session_new(struct ksf_conn *sock, const struct host_dgram *dgram)
 	return (session);
 }
 
+/* Used last, and known to be more than one stray datagram. */
+static void
+touch(struct ksf_conn *session)
+{
+	session->fresh = false;
+	ksf_list_remove(&session->link);
+	ksf_list_append(&session->parent->dgram->settled, &session->link);
+}
+
 struct ksf_conn *
 session_find(struct ksf_conn *sock, const struct host_dgram *dgram)
 {
-	struct ksf_conn *session;
+	struct dgram_sock *table = sock->dgram;
+	struct ksf_conn *session = table->last;
 
-	for (session = *bucket_of(sock, &dgram->peer, &dgram->local); session != NULL;
-	     session = session->hash_next) {
-		if (!is_peer(session, dgram))
-			continue;
-
-		/* Used last, and known to be more than one stray datagram. */
-		session->fresh = false;
-		ksf_list_remove(&session->link);
-		ksf_list_append(&sock->dgram->settled, &session->link);
-		return (session);
-	}
-	return (session_new(sock, dgram));
+	if (session == NULL || !is_peer(session, dgram)) {
+		session = *bucket_of(sock, &dgram->peer, &dgram->local);
+		while (session != NULL && !is_peer(session, dgram))
+			session = session->hash_next;
+		if (session == NULL)
+			session = session_new(sock, dgram);
+		else
+			touch(session);
+		table->last = session;
+	} else if (session->fresh)
+		touch(session);
+	return (session);
 }
 
 /* After a callback: the service may have closed the session. */

@@ -325,8 +325,10 @@ pump(struct ksf_conn *conn)
 			read_input(conn, &budget);
 		if (conn->state != CONN_CLOSED)
 			take_close(conn);
-		if (conn->state != CONN_CLOSED)
-			flush(conn);
+		if (conn->state == CONN_CLOSED)
+			return;
+		high_water(conn);
+		flush(conn);
 		if (conn->state == CONN_CLOSED)
 			return;
 		low_water(conn);

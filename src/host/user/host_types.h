@@ -21,6 +21,15 @@ struct host_thread {
 	pthread_t id;
 };
 
+/* What host_self() is about; inline, since every allocation and every send asks. */
+extern _Thread_local void *host_thread_self;
+
+static inline void *
+host_self(void)
+{
+	return (host_thread_self);
+}
+
 struct host_poll;
 struct host_events;
 

@@ -162,18 +162,12 @@ host_thread_join(struct host_thread *thread)
 	pthread_join(thread->id, NULL);
 }
 
-static _Thread_local void *thread_self;
-
-void *
-host_self(void)
-{
-	return (thread_self);
-}
+_Thread_local void *host_thread_self;
 
 void
 host_self_set(void *self)
 {
-	thread_self = self;
+	host_thread_self = self;
 
 	/* After the thread has lost its cache of segments: that has been drained, and would only
 	 * swallow these. */

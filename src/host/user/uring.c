@@ -1,0 +1,535 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Events and input of streams by io_uring(7). One ring for each group. Workers submit, wait and
+ * reap; any thread may wake. Nothing here sleeps but uring_wait().
+ *
+ * What is in flight refers to no memory of a socket: a receive picks its buffer from a ring of
+ * buffers when bytes are there, and completions carry the slot's key. So closing is cancelling and
+ * forgetting; completions that come later find no slot, and only give their buffer back.
+ *
+ * Nothing is in flight until core has found the socket empty (recv, accept: EAGAIN), which it does
+ * on the first event. What ends an operation early (no buffer, a worker that went away, too much
+ * piled up) is reported as HOST_EV_IN: core reads, by an ordinary call, finds the socket empty, and
+ * that puts the next operation into flight. Only workers do: the kernel completes an operation in
+ * the context of the thread that has submitted it, even where another waits for it.
+ *
+ * How a socket waits for input (enum input):
+ *
+ *                  found empty                    burst larger than a buffer
+ *	INPUT_NONE -------------> INPUT_RECEIVE       ----------------------------+
+ *	  |  ^                      |  ended, or cancelled because much is unread |
+ *	  |  +----------------------+                                             |
+ *	  |  +--------------------------------------+                             |
+ *	  |  |  ended, or cancelled after many small bursts                       |
+ *	  |  +------------------------ INPUT_POLL <-------------------------------+
+ *	  +------ listener, UDP -------> (core reads by ordinary calls)
+ */
+#include "user_poll.h"
+#include "../../core/atomic.h"
+
+#include <liburing.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define SUBMISSIONS 4u    /* one is submitted at a time */
+#define COMPLETIONS 4096u /* more wait in the kernel */
+
+/*
+ * Buffers in the ring: as many as connections that may become readable between two looks of the
+ * group; who finds none is read by an ordinary call. They are small, since many may be held by
+ * connections that core does not read; what is larger is not received into them anyway.
+ */
+#define BUFFERS       256u
+#define BUFFER_BYTES  3968u /* fills a segment of a page */
+#define BUFFER_GROUP  0
+#define UNREAD_BYTES  (4 * BUFFER_BYTES) /* received and not yet read: then receiving stops */
+#define SMALL_BURSTS  16u                /* in a row that end polling */
+
+/* What an operation is, in the two upper bits of a slot's index; they fit below 2^30 sockets. */
+enum operation {
+	OP_NONE,     /* a wake-up, or a cancellation */
+	OP_RECEIVE,  /* multishot receive */
+	OP_POLL_IN,  /* multishot poll */
+	OP_POLL_OUT, /* poll for room to send */
+};
+#define OP_SHIFT 30
+#define OP_MASK  (3ull << OP_SHIFT)
+
+enum input { INPUT_NONE, INPUT_RECEIVE, INPUT_POLL };
+
+/* An attached socket. All fields: poll's lock. */
+struct watch {
+	struct kbufq unread;   /* received by the ring, not yet taken by core */
+	int error;             /* that ended receiving, until core has been told */
+	bool eof;              /* after `unread` */
+	bool cancelled;        /* the input operation is about to end */
+	bool wants_out;        /* OP_POLL_OUT is in flight */
+	uint8_t input;         /* enum input: what is in flight */
+	uint8_t next;          /* enum input: what is to be put into flight */
+	uint8_t small;         /* small bursts in a row while polling */
+};
+
+struct ring {
+	struct io_uring uring;		 /* completions: poll's lock */
+	pthread_mutex_t submit_lock;	 /* submissions; taken within poll's lock, or alone */
+	unsigned in_flight;		 /* (poll's lock) operations on sockets */
+	struct io_uring_buf_ring *ready; /* (poll's lock) buffers given to the kernel */
+	struct kbuf *buffer[BUFFERS];	 /* (poll's lock) by number; NULL: memory was short */
+	unsigned missing;		 /* (poll's lock) how many are NULL */
+};
+
+/*
+ * Submitting.
+ */
+
+/* A free entry, the submission lock held until submit(). There always is one. */
+static struct io_uring_sqe *
+submission(struct ring *ring)
+{
+	pthread_mutex_lock(&ring->submit_lock);
+	return (io_uring_get_sqe(&ring->uring));
+}
+
+/* Into the kernel with it: it refuses only while it is short of memory. */
+static void
+submit(struct ring *ring)
+{
+	while (io_uring_submit(&ring->uring) < 0)
+		sched_yield();
+	pthread_mutex_unlock(&ring->submit_lock);
+}
+
+static void
+receive(struct ring *ring, int fd, uint64_t key)
+{
+	struct io_uring_sqe *sqe = submission(ring);
+
+	/* Core has just found the socket empty. */
+	io_uring_prep_recv_multishot(sqe, fd, NULL, 0, 0);
+	sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+	sqe->flags |= IOSQE_BUFFER_SELECT;
+	sqe->buf_group = BUFFER_GROUP;
+	sqe->user_data = key | (uint64_t)OP_RECEIVE << OP_SHIFT;
+	ring->in_flight++;
+	submit(ring);
+}
+
+static void
+poll_in(struct ring *ring, int fd, uint64_t key)
+{
+	struct io_uring_sqe *sqe = submission(ring);
+
+	io_uring_prep_poll_multishot(sqe, fd, POLLIN | POLLRDHUP);
+	sqe->user_data = key | (uint64_t)OP_POLL_IN << OP_SHIFT;
+	ring->in_flight++;
+	submit(ring);
+}
+
+static void
+poll_out(struct ring *ring, int fd, uint64_t key)
+{
+	struct io_uring_sqe *sqe = submission(ring);
+
+	io_uring_prep_poll_add(sqe, fd, POLLOUT);
+	sqe->user_data = key | (uint64_t)OP_POLL_OUT << OP_SHIFT;
+	ring->in_flight++;
+	submit(ring);
+}
+
+static void
+cancel(struct ring *ring, uint64_t key, enum operation op)
+{
+	struct io_uring_sqe *sqe = submission(ring);
+
+	io_uring_prep_cancel64(sqe, key | (uint64_t)op << OP_SHIFT, 0);
+	sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+	sqe->user_data = OP_NONE;
+	submit(ring);
+}
+
+static void
+cancel_input(struct ring *ring, struct watch *watch, uint64_t key)
+{
+	if (watch->input == INPUT_NONE || watch->cancelled)
+		return;
+	watch->cancelled = true;
+	cancel(ring, key, watch->input == INPUT_RECEIVE ? OP_RECEIVE : OP_POLL_IN);
+}
+
+/*
+ * Buffers.
+ */
+
+/* Let the kernel fill buffer number `id`. */
+static void
+give(struct ring *ring, unsigned id)
+{
+	io_uring_buf_ring_add(ring->ready, kbuf_data(ring->buffer[id]), BUFFER_BYTES, (uint16_t)id,
+	    io_uring_buf_ring_mask(BUFFERS), 0);
+	io_uring_buf_ring_advance(ring->ready, 1);
+}
+
+/* New memory for buffer number `id`. */
+static bool
+replace(struct ring *ring, unsigned id)
+{
+	ring->buffer[id] = kbuf_alloc(BUFFER_BYTES);
+	if (ring->buffer[id] == NULL)
+		return (false);
+	give(ring, id);
+	return (true);
+}
+
+/* Memory was short; it may no longer be. */
+static void
+replace_missing(struct ring *ring)
+{
+	for (unsigned id = 0; id < BUFFERS && ring->missing != 0; id++) {
+		if (ring->buffer[id] != NULL)
+			continue;
+		if (!replace(ring, id))
+			return;
+		ring->missing--;
+	}
+}
+
+/* `len` bytes have come in buffer number `id`. What piles up is packed, as it may have to wait. */
+static void
+keep(struct ring *ring, struct watch *watch, unsigned id, size_t len)
+{
+	struct kbuf *seg = ring->buffer[id];
+
+	if (watch->unread.head != NULL && kbuf_tailroom(watch->unread.tail) >= len &&
+	    kbufq_write(&watch->unread, kbuf_data(seg), len) == 0) {
+		give(ring, id);
+		return;
+	}
+	kbuf_set_window(seg, kbuf_data(seg), len);
+	kbufq_append(&watch->unread, seg);
+	if (!replace(ring, id))
+		ring->missing++;
+}
+
+/*
+ * Completions.
+ */
+
+/* The operation ended for a reason that is not the socket's: another one may go on. */
+static bool
+interrupted(int error)
+{
+	return (error == ENOBUFS || error == ECANCELED || error == ENOMEM || error == EINTR ||
+	    error == EAGAIN);
+}
+
+/* Returns the events to report. */
+static unsigned
+received(struct ring *ring, struct watch *watch, const struct io_uring_cqe *cqe, uint64_t key)
+{
+	unsigned events = HOST_EV_IN;
+
+	if (cqe->flags & IORING_CQE_F_BUFFER) {
+		unsigned id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
+
+		if (watch != NULL && cqe->res > 0)
+			keep(ring, watch, id, (size_t)cqe->res);
+		else
+			give(ring, id);
+	}
+	if (watch == NULL)
+		return (0);
+	if (cqe->res == 0) {
+		watch->eof = true;
+		events |= HOST_EV_EOF;
+	} else if (cqe->res < 0 && !interrupted(-cqe->res)) {
+		watch->error = -cqe->res;
+		events |= HOST_EV_ERROR;
+	}
+	if (!(cqe->flags & IORING_CQE_F_MORE)) {
+		watch->input = INPUT_NONE;
+		watch->cancelled = false;
+	} else if (watch->unread.len >= UNREAD_BYTES)
+		cancel_input(ring, watch, key);
+	return (events);
+}
+
+static unsigned
+meaning(int res)
+{
+	unsigned events = 0;
+
+	if (res < 0)
+		return (HOST_EV_IN | HOST_EV_OUT);
+	if (res & POLLIN)
+		events |= HOST_EV_IN;
+	if (res & POLLOUT)
+		events |= HOST_EV_OUT;
+	if (res & (POLLRDHUP | POLLHUP))
+		events |= HOST_EV_EOF;
+	if (res & POLLERR)
+		events |= HOST_EV_ERROR;
+	return (events);
+}
+
+/* One completion. Poll lock held. */
+static void
+complete(struct host_poll *poll, const struct io_uring_cqe *cqe)
+{
+	enum operation op = (enum operation)((cqe->user_data & OP_MASK) >> OP_SHIFT);
+	uint64_t key = cqe->user_data & ~OP_MASK;
+	struct slot *slot = slot_find(poll, key);
+	struct watch *watch = slot != NULL ? slot->state : NULL;
+	struct ring *ring = poll->state;
+	bool ended = !(cqe->flags & IORING_CQE_F_MORE);
+	unsigned events = 0;
+
+	if (op == OP_NONE)
+		return;
+	if (ended)
+		ring->in_flight--;
+	if (op == OP_RECEIVE)
+		events = received(ring, watch, cqe, key);
+	else if (watch != NULL) {
+		events = meaning(cqe->res);
+		if (op == OP_POLL_OUT)
+			watch->wants_out = false;
+		else if (ended) {
+			watch->input = INPUT_NONE;
+			watch->cancelled = false;
+			events |= HOST_EV_IN;
+		}
+	}
+	if (events != 0)
+		slot_post(poll, key, events);
+}
+
+/* All completions that are there. Poll lock held; that keeps a stream's bytes in order. */
+static void
+reap(struct host_poll *poll)
+{
+	struct ring *ring = poll->state;
+	struct io_uring_cqe *cqe;
+	unsigned head, n = 0;
+
+	io_uring_for_each_cqe(&ring->uring, head, cqe)
+	{
+		complete(poll, cqe);
+		n++;
+	}
+	io_uring_cq_advance(&ring->uring, n);
+}
+
+/* Let the kernel show completions that it has put off, and wait for `least` of them. */
+static int
+enter(struct ring *ring, unsigned least, struct __kernel_timespec *timeout)
+{
+	struct io_uring_getevents_arg arg = { .ts = (uint64_t)(uintptr_t)timeout };
+
+	return (io_uring_enter2((unsigned)ring->uring.ring_fd, 0, least,
+	    IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, (void *)&arg, sizeof(arg)));
+}
+
+static bool
+uring_wait(struct host_poll *poll, struct host_events *events, int timeout_ms)
+{
+	struct ring *ring = poll->state;
+	struct io_uring_cq *cq = &ring->uring.cq;
+	struct __kernel_timespec timeout = { .tv_sec = timeout_ms / 1000,
+		.tv_nsec = (long long)(timeout_ms % 1000) * 1000000 };
+	int n;
+
+	(void)events;
+	if (ksf_load_acquire(cq->ktail) != ksf_load_relaxed(cq->khead))
+		return (true);
+	if (timeout_ms == 0) {
+		if (!(ksf_load_relaxed(ring->uring.sq.kflags) &
+			(IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)))
+			return (false);
+		(void)enter(ring, 0, NULL);
+		return (ksf_load_acquire(cq->ktail) != ksf_load_relaxed(cq->khead));
+	}
+	do
+		n = enter(ring, 1, timeout_ms > 0 ? &timeout : NULL);
+	while (n == -EINTR);
+	return (n >= 0);
+}
+
+static void
+uring_post(struct host_poll *poll, struct host_events *events)
+{
+	struct ring *ring = poll->state;
+
+	(void)events;
+	if (ksf_load_acquire(ring->uring.cq.ktail) == ksf_load_relaxed(ring->uring.cq.khead))
+		return;
+	pthread_mutex_lock(&poll->lock);
+	reap(poll);
+	pthread_mutex_unlock(&poll->lock);
+}
+
+/* An operation that completes at once, in whatever thread this is. */
+static void
+uring_wake(struct host_poll *poll)
+{
+	struct ring *ring = poll->state;
+	struct io_uring_sqe *sqe = submission(ring);
+
+	io_uring_prep_nop(sqe);
+	sqe->user_data = OP_NONE;
+	submit(ring);
+}
+
+/*
+ * Sockets.
+ */
+static int
+uring_attach(struct host_poll *poll, struct host_sock *sock, uint64_t key, bool again)
+{
+	struct slot *slot = &poll->slots[sock->slot];
+	struct watch *watch = NULL;
+
+	(void)sock;
+	if (!again) {
+		watch = calloc(1, sizeof(*watch));
+		if (watch == NULL)
+			return (ENOMEM);
+		watch->next = sock->stream ? INPUT_RECEIVE : INPUT_POLL;
+	}
+	pthread_mutex_lock(&poll->lock);
+	if (!again)
+		slot->state = watch;
+	slot_post(poll, key, HOST_EV_IN | HOST_EV_OUT);
+	pthread_mutex_unlock(&poll->lock);
+	return (0);
+}
+
+static void
+uring_detach(struct host_poll *poll, struct slot *slot, uint64_t key)
+{
+	struct ring *ring = poll->state;
+	struct watch *watch = slot->state;
+
+	slot->state = NULL;
+	cancel_input(ring, watch, key);
+	if (watch->wants_out)
+		cancel(ring, key, OP_POLL_OUT);
+	kbufq_clear(&watch->unread);
+	free(watch);
+}
+
+static void
+uring_want(struct host_poll *poll, struct host_sock *sock, unsigned events)
+{
+	struct ring *ring = poll->state;
+	struct watch *watch;
+	struct slot *slot;
+	uint64_t key;
+
+	pthread_mutex_lock(&poll->lock);
+	slot = &poll->slots[sock->slot];
+	watch = slot->state;
+	key = slot_key(sock->slot, slot->generation);
+	if ((events & HOST_EV_OUT) && !watch->wants_out) {
+		watch->wants_out = true;
+		poll_out(ring, sock->fd, key);
+	}
+	if ((events & HOST_EV_IN) && watch->input == INPUT_NONE) {
+		watch->input = watch->next;
+		watch->small = 0;
+		if (watch->input == INPUT_RECEIVE)
+			receive(ring, sock->fd, key);
+		else
+			poll_in(ring, sock->fd, key);
+	}
+	pthread_mutex_unlock(&poll->lock);
+}
+
+static int
+uring_error(struct host_poll *poll, struct host_sock *sock)
+{
+	struct watch *watch;
+	int error;
+
+	pthread_mutex_lock(&poll->lock);
+	watch = poll->slots[sock->slot].state;
+	error = watch->error;
+	watch->error = 0;
+	pthread_mutex_unlock(&poll->lock);
+	return (error);
+}
+
+/*
+ * What the ring has received. EINPROGRESS: nothing, and nothing is being received; read the socket.
+ */
+static int
+take_unread(struct host_poll *poll, struct watch *watch, struct kbufq *q, size_t max, bool *more)
+{
+	int error = 0;
+
+	/* Core believes that input is there, or wants to be sure that there is none. */
+	if (watch->unread.len == 0 && watch->input == INPUT_RECEIVE)
+		reap(poll);
+	if (watch->unread.len != 0) {
+		if (watch->unread.len <= max)
+			kbufq_concat(q, &watch->unread);
+		else
+			error = kbufq_split(&watch->unread, max, q);
+		*more = watch->unread.len != 0 || watch->input != INPUT_RECEIVE;
+		return (error);
+	}
+	if (watch->error != 0) {
+		error = watch->error;
+		watch->error = 0;
+		return (error);
+	}
+	if (watch->eof)
+		return (0);
+	return (watch->input == INPUT_RECEIVE ? EAGAIN : EINPROGRESS);
+}
+
+/*
+ * `len` bytes, less than were asked for, have been read by an ordinary call: how to go on? Returns
+ * true when the next input has to be asked for.
+ */
+static bool
+emptied(struct ring *ring, struct watch *watch, size_t len, uint64_t key)
+{
+	watch->next = len > BUFFER_BYTES ? INPUT_POLL : INPUT_RECEIVE;
+	if (watch->input == INPUT_POLL) {
+		watch->small = watch->next == INPUT_POLL ? 0 : watch->small + 1;
+		if (watch->small >= SMALL_BURSTS)
+			cancel_input(ring, watch, key);
+	}
+	return (watch->input == INPUT_NONE);
+}
+
+static int
+uring_recv(struct host_poll *poll, struct host_sock *sock, struct kbufq *q, size_t max, bool *more)
+{
+	size_t before = q->len;
+	struct watch *watch;
+	int error;
+
+	pthread_mutex_lock(&poll->lock);
+	watch = poll->slots[sock->slot].state;
+	error = take_unread(poll, watch, q, max, more);
+	pthread_mutex_unlock(&poll->lock);
+	if (error != EINPROGRESS)
+		return (error);
+
+	error = sock_recv_now(sock, q, max, more);
+	if (error == EAGAIN || (error == 0 && q->len != before && !*more)) {
+		bool ask;
+
+		pthread_mutex_lock(&poll->lock);
+		watch = poll->slots[sock->slot].state;
+		ask = emptied(poll->state, watch, q->len - before,
+		    slot_key(sock->slot, poll->slots[sock->slot].generation));
+		pthread_mutex_unlock(&poll->lock);
+		if (ask)
+			uring_want(poll, sock, HOST_EV_IN);
+	}
+	return (error);
+}
