@@ -6,6 +6,9 @@
 
 #ifdef __linux__
 extern const struct poll_backend poll_epoll;
+#ifdef KSF_URING
+extern const struct poll_backend poll_uring;
+#endif
 #else
 extern const struct poll_backend poll_kqueue;
 #endif
@@ -13,6 +16,9 @@ extern const struct poll_backend poll_kqueue;
 const struct poll_backend *const poll_backends[] = {
 #ifdef __linux__
 	&poll_epoll,
+#ifdef KSF_URING
+	&poll_uring,
+#endif
 #else
 	&poll_kqueue,
 #endif

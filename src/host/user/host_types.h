@@ -39,6 +39,7 @@ struct host_sock {
 	struct host_poll *poll; /* (q) NULL while not attached */
 	bool open;              /* (q) */
 	bool listening;         /* (c) a listener */
+	bool stream;            /* (c) an accepted connection */
 	bool wildcard;          /* (c) bound to no particular address */
 	uint8_t family;         /* (c) enum ksf_family */
 };

@@ -108,6 +108,7 @@ slot_take(struct host_poll *poll, struct ksf_conn *conn, uint32_t *index, uint64
 		poll->slots = slots;
 		for (uint32_t i = n; i-- > poll->nslots;) {
 			slots[i].conn = NULL;
+			slots[i].state = NULL;
 			slots[i].generation = 0;
 			slots[i].next_free = poll->free;
 			poll->free = i;
@@ -129,6 +130,8 @@ slot_release(struct host_poll *poll, uint32_t index)
 
 	pthread_mutex_lock(&poll->lock);
 	slot = &poll->slots[index];
+	if (slot->state != NULL)
+		poll->backend->detach(poll, slot, slot_key(index, slot->generation));
 	slot->conn = NULL;
 	slot->generation++;
 	slot->next_free = poll->free;
@@ -136,16 +139,24 @@ slot_release(struct host_poll *poll, uint32_t index)
 	pthread_mutex_unlock(&poll->lock);
 }
 
-void
-slot_post(struct host_poll *poll, uint64_t key, unsigned events)
+struct slot *
+slot_find(struct host_poll *poll, uint64_t key)
 {
 	uint32_t index = (uint32_t)key;
 	struct slot *slot;
 
 	if (index >= poll->nslots)
-		return;
+		return (NULL);
 	slot = &poll->slots[index];
-	if (slot->conn != NULL && slot->generation == key >> 32)
+	return (slot->conn != NULL && slot->generation == key >> 32 ? slot : NULL);
+}
+
+void
+slot_post(struct host_poll *poll, uint64_t key, unsigned events)
+{
+	struct slot *slot = slot_find(poll, key);
+
+	if (slot != NULL)
 		core_sock_event(slot->conn, events);
 }
 
@@ -188,4 +199,12 @@ poll_again(struct host_sock *sock)
 	key = slot_key(sock->slot, poll->slots[sock->slot].generation);
 	pthread_mutex_unlock(&poll->lock);
 	(void)poll->backend->attach(poll, sock, key, true);
+}
+
+int
+poll_want(struct host_sock *sock, unsigned events)
+{
+	if (sock->poll != NULL && sock->poll->backend->want != NULL)
+		sock->poll->backend->want(sock->poll, sock, events);
+	return (EAGAIN);
 }

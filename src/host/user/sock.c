@@ -154,8 +154,9 @@ host_sock_accept(struct host_sock *listener, struct host_sock *sock, struct ksf_
 
 	sock->fd = accept4(listener->fd, &any.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (sock->fd < 0)
-		return (errno == EWOULDBLOCK ? EAGAIN : errno);
+		return (errno == EWOULDBLOCK ? poll_want(listener, HOST_EV_IN) : errno);
 	sock->open = true;
+	sock->stream = true;
 	sock->family = listener->family;
 	sockaddr_to(&any, peer);
 	error = host_sock_local(sock, local);
@@ -184,9 +185,14 @@ host_sock_close(struct host_sock *sock, bool abort)
 int
 host_sock_error(struct host_sock *sock)
 {
+	struct host_poll *poll = sock->poll;
 	socklen_t len = sizeof(int);
 	int error = 0;
 
+	if (poll != NULL && poll->backend->error != NULL)
+		error = poll->backend->error(poll, sock);
+	if (error != 0)
+		return (error);
 	if (getsockopt(sock->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
 		return (errno);
 	return (error);
@@ -202,20 +208,13 @@ host_sock_shutdown_send(struct host_sock *sock)
  * Streams.
  */
 int
-host_sock_recv(struct host_sock *sock, struct kbufq *q, size_t max, bool *more)
+sock_recv_now(struct host_sock *sock, struct kbufq *q, size_t max, bool *more)
 {
 	struct kbuf *seg = NULL;
 	uint8_t *to;
 	ssize_t n;
 	int error;
 
-	*more = false;
-	if (fault_now(FAULT_AGAIN)) {
-		poll_again(sock);
-		return (EAGAIN);
-	}
-	if (fault_now(FAULT_SHORT))
-		max = 1;
 	if (q->head != NULL && kbuf_tailroom(q->tail) >= max)
 		to = kbuf_data(q->tail) + kbuf_len(q->tail);
 	else {
@@ -242,6 +241,23 @@ host_sock_recv(struct host_sock *sock, struct kbufq *q, size_t max, bool *more)
 	if (seg != NULL)
 		kbuf_free(seg);
 	return (error == EWOULDBLOCK ? EAGAIN : error);
+}
+
+int
+host_sock_recv(struct host_sock *sock, struct kbufq *q, size_t max, bool *more)
+{
+	struct host_poll *poll = sock->poll;
+
+	*more = false;
+	if (fault_now(FAULT_AGAIN)) {
+		poll_again(sock);
+		return (EAGAIN);
+	}
+	if (fault_now(FAULT_SHORT))
+		max = 1;
+	if (poll != NULL && poll->backend->recv != NULL)
+		return (poll->backend->recv(poll, sock, q, max, more));
+	return (sock_recv_now(sock, q, max, more));
 }
 
 /* The first segments of the chain as a vector; returns how many. */
@@ -285,7 +301,7 @@ host_sock_send(struct host_sock *sock, struct kbufq *q)
 		if (n >= 0)
 			kbufq_trim_front(q, (size_t)n);
 		else if (errno != EINTR)
-			return (errno == EWOULDBLOCK ? EAGAIN : errno);
+			return (errno == EWOULDBLOCK ? poll_want(sock, HOST_EV_OUT) : errno);
 	}
 	kbufq_clear(q);
 	return (0);

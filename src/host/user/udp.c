@@ -238,11 +238,11 @@ host_sock_recv_dgrams(
 		received = (int)recvmmsg(sock->fd, scratch->msg, n, MSG_DONTWAIT, NULL);
 	while (received < 0 && errno == EINTR);
 	if (received < 0)
-		return (errno == EWOULDBLOCK ? EAGAIN : errno);
+		return (errno == EWOULDBLOCK ? poll_want(sock, HOST_EV_IN) : errno);
 	for (int i = 0; i < received; i++)
 		take_received(scratch, (unsigned)i, &v[i], max);
 	*got = (unsigned)received;
-	return (*got < n ? EAGAIN : 0);
+	return (*got < n ? poll_want(sock, HOST_EV_IN) : 0);
 }
 
 /*
@@ -323,7 +323,7 @@ host_sock_send_dgrams(struct host_sock *sock, struct host_dgram *v, unsigned n, 
 		if (done < 0 && errno == EINTR)
 			continue;
 		if (done < 0)
-			return (errno == EWOULDBLOCK ? EAGAIN : errno);
+			return (errno == EWOULDBLOCK ? poll_want(sock, HOST_EV_OUT) : errno);
 		for (int i = 0; i < done; i++)
 			kbufq_clear(&v[*sent + (unsigned)i].q);
 		*sent += (unsigned)done;

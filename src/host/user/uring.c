@@ -41,11 +41,11 @@
  * group; who finds none is read by an ordinary call. They are small, since many may be held by
  * connections that core does not read; what is larger is not received into them anyway.
  */
-#define BUFFERS       256u
-#define BUFFER_BYTES  3968u /* fills a segment of a page */
-#define BUFFER_GROUP  0
-#define UNREAD_BYTES  (4 * BUFFER_BYTES) /* received and not yet read: then receiving stops */
-#define SMALL_BURSTS  16u                /* in a row that end polling */
+#define BUFFERS      256u
+#define BUFFER_BYTES 3968u /* fills a segment of a page */
+#define BUFFER_GROUP 0
+#define UNREAD_BYTES (4 * BUFFER_BYTES) /* received and not yet read: then receiving stops */
+#define SMALL_BURSTS 16u                /* in a row that end polling */
 
 /* What an operation is, in the two upper bits of a slot's index; they fit below 2^30 sockets. */
 enum operation {
@@ -61,23 +61,23 @@ enum input { INPUT_NONE, INPUT_RECEIVE, INPUT_POLL };
 
 /* An attached socket. All fields: poll's lock. */
 struct watch {
-	struct kbufq unread;   /* received by the ring, not yet taken by core */
-	int error;             /* that ended receiving, until core has been told */
-	bool eof;              /* after `unread` */
-	bool cancelled;        /* the input operation is about to end */
-	bool wants_out;        /* OP_POLL_OUT is in flight */
-	uint8_t input;         /* enum input: what is in flight */
-	uint8_t next;          /* enum input: what is to be put into flight */
-	uint8_t small;         /* small bursts in a row while polling */
+	struct kbufq unread; /* received by the ring, not yet taken by core */
+	int error;           /* that ended receiving, until core has been told */
+	bool eof;            /* after `unread` */
+	bool cancelled;      /* the input operation is about to end */
+	bool wants_out;      /* OP_POLL_OUT is in flight */
+	uint8_t input;       /* enum input: what is in flight */
+	uint8_t next;        /* enum input: what is to be put into flight */
+	uint8_t small;       /* small bursts in a row while polling */
 };
 
 struct ring {
-	struct io_uring uring;		 /* completions: poll's lock */
-	pthread_mutex_t submit_lock;	 /* submissions; taken within poll's lock, or alone */
-	unsigned in_flight;		 /* (poll's lock) operations on sockets */
+	struct io_uring uring;           /* completions: poll's lock */
+	pthread_mutex_t submit_lock;     /* submissions; taken within poll's lock, or alone */
+	unsigned in_flight;              /* (poll's lock) operations on sockets */
 	struct io_uring_buf_ring *ready; /* (poll's lock) buffers given to the kernel */
-	struct kbuf *buffer[BUFFERS];	 /* (poll's lock) by number; NULL: memory was short */
-	unsigned missing;		 /* (poll's lock) how many are NULL */
+	struct kbuf *buffer[BUFFERS];    /* (poll's lock) by number; NULL: memory was short */
+	unsigned missing;                /* (poll's lock) how many are NULL */
 };
 
 /*
@@ -221,7 +221,7 @@ static bool
 interrupted(int error)
 {
 	return (error == ENOBUFS || error == ECANCELED || error == ENOMEM || error == EINTR ||
-	    error == EAGAIN);
+		error == EAGAIN);
 }
 
 /* Returns the events to report. */
@@ -319,6 +319,8 @@ reap(struct host_poll *poll)
 		n++;
 	}
 	io_uring_cq_advance(&ring->uring, n);
+	if (ring->missing != 0)
+		replace_missing(ring);
 }
 
 /* Let the kernel show completions that it has put off, and wait for `least` of them. */
@@ -387,19 +389,18 @@ uring_wake(struct host_poll *poll)
 static int
 uring_attach(struct host_poll *poll, struct host_sock *sock, uint64_t key, bool again)
 {
-	struct slot *slot = &poll->slots[sock->slot];
 	struct watch *watch = NULL;
 
-	(void)sock;
 	if (!again) {
-		watch = calloc(1, sizeof(*watch));
+		watch = host_alloc(sizeof(*watch));
 		if (watch == NULL)
 			return (ENOMEM);
+		memset(watch, 0, sizeof(*watch));
 		watch->next = sock->stream ? INPUT_RECEIVE : INPUT_POLL;
 	}
 	pthread_mutex_lock(&poll->lock);
 	if (!again)
-		slot->state = watch;
+		poll->slots[sock->slot].state = watch;
 	slot_post(poll, key, HOST_EV_IN | HOST_EV_OUT);
 	pthread_mutex_unlock(&poll->lock);
 	return (0);
@@ -416,7 +417,21 @@ uring_detach(struct host_poll *poll, struct slot *slot, uint64_t key)
 	if (watch->wants_out)
 		cancel(ring, key, OP_POLL_OUT);
 	kbufq_clear(&watch->unread);
-	free(watch);
+	host_free(watch, sizeof(*watch));
+}
+
+/* Nothing waits in the socket: put the operation into flight that will tell when something does. */
+static void
+want_input(struct ring *ring, struct watch *watch, int fd, uint64_t key)
+{
+	if (watch->input != INPUT_NONE)
+		return;
+	watch->input = watch->next;
+	watch->small = 0;
+	if (watch->input == INPUT_RECEIVE)
+		receive(ring, fd, key);
+	else
+		poll_in(ring, fd, key);
 }
 
 static void
@@ -424,24 +439,16 @@ uring_want(struct host_poll *poll, struct host_sock *sock, unsigned events)
 {
 	struct ring *ring = poll->state;
 	struct watch *watch;
-	struct slot *slot;
 	uint64_t key;
 
 	pthread_mutex_lock(&poll->lock);
-	slot = &poll->slots[sock->slot];
-	watch = slot->state;
-	key = slot_key(sock->slot, slot->generation);
+	watch = poll->slots[sock->slot].state;
+	key = slot_key(sock->slot, poll->slots[sock->slot].generation);
+	if (events & HOST_EV_IN)
+		want_input(ring, watch, sock->fd, key);
 	if ((events & HOST_EV_OUT) && !watch->wants_out) {
 		watch->wants_out = true;
 		poll_out(ring, sock->fd, key);
-	}
-	if ((events & HOST_EV_IN) && watch->input == INPUT_NONE) {
-		watch->input = watch->next;
-		watch->small = 0;
-		if (watch->input == INPUT_RECEIVE)
-			receive(ring, sock->fd, key);
-		else
-			poll_in(ring, sock->fd, key);
 	}
 	pthread_mutex_unlock(&poll->lock);
 }
@@ -460,9 +467,7 @@ uring_error(struct host_poll *poll, struct host_sock *sock)
 	return (error);
 }
 
-/*
- * What the ring has received. EINPROGRESS: nothing, and nothing is being received; read the socket.
- */
+/* What the ring has received. EINPROGRESS: the ring receives nothing, so the socket may be read. */
 static int
 take_unread(struct host_poll *poll, struct watch *watch, struct kbufq *q, size_t max, bool *more)
 {
@@ -489,47 +494,165 @@ take_unread(struct host_poll *poll, struct watch *watch, struct kbufq *q, size_t
 	return (watch->input == INPUT_RECEIVE ? EAGAIN : EINPROGRESS);
 }
 
-/*
- * `len` bytes, less than were asked for, have been read by an ordinary call: how to go on? Returns
- * true when the next input has to be asked for.
- */
-static bool
-emptied(struct ring *ring, struct watch *watch, size_t len, uint64_t key)
+/* An ordinary call has emptied the socket; the last `len` bytes of a burst came with it. */
+static void
+emptied(struct host_poll *poll, struct host_sock *sock, size_t len)
 {
+	struct ring *ring = poll->state;
+	struct watch *watch;
+	uint64_t key;
+
+	pthread_mutex_lock(&poll->lock);
+	watch = poll->slots[sock->slot].state;
+	key = slot_key(sock->slot, poll->slots[sock->slot].generation);
 	watch->next = len > BUFFER_BYTES ? INPUT_POLL : INPUT_RECEIVE;
 	if (watch->input == INPUT_POLL) {
 		watch->small = watch->next == INPUT_POLL ? 0 : watch->small + 1;
-		if (watch->small >= SMALL_BURSTS)
+		if (watch->small == SMALL_BURSTS)
 			cancel_input(ring, watch, key);
 	}
-	return (watch->input == INPUT_NONE);
+	want_input(ring, watch, sock->fd, key);
+	pthread_mutex_unlock(&poll->lock);
 }
 
 static int
 uring_recv(struct host_poll *poll, struct host_sock *sock, struct kbufq *q, size_t max, bool *more)
 {
 	size_t before = q->len;
-	struct watch *watch;
 	int error;
 
 	pthread_mutex_lock(&poll->lock);
-	watch = poll->slots[sock->slot].state;
-	error = take_unread(poll, watch, q, max, more);
+	error = take_unread(poll, poll->slots[sock->slot].state, q, max, more);
 	pthread_mutex_unlock(&poll->lock);
 	if (error != EINPROGRESS)
 		return (error);
-
 	error = sock_recv_now(sock, q, max, more);
-	if (error == EAGAIN || (error == 0 && q->len != before && !*more)) {
-		bool ask;
-
-		pthread_mutex_lock(&poll->lock);
-		watch = poll->slots[sock->slot].state;
-		ask = emptied(poll->state, watch, q->len - before,
-		    slot_key(sock->slot, poll->slots[sock->slot].generation));
-		pthread_mutex_unlock(&poll->lock);
-		if (ask)
-			uring_want(poll, sock, HOST_EV_IN);
-	}
+	if (error == EAGAIN || (error == 0 && q->len != before && !*more))
+		emptied(poll, sock, q->len - before);
 	return (error);
 }
+
+/*
+ * The ring.
+ */
+
+/* Kernels before 6.0 have no multishot receive; that came together with this operation. */
+static bool
+kernel_has_all(struct ring *ring)
+{
+	struct io_uring_probe *probe = io_uring_get_probe_ring(&ring->uring);
+	bool has;
+
+	has = probe != NULL && io_uring_opcode_supported(probe, IORING_OP_SEND_ZC);
+	io_uring_free_probe(probe);
+	return (has);
+}
+
+static int
+create_buffers(struct ring *ring)
+{
+	size_t size = BUFFERS * sizeof(struct io_uring_buf);
+	struct io_uring_buf_reg reg = { .ring_entries = BUFFERS, .bgid = BUFFER_GROUP };
+	void *mem;
+	int error;
+
+	mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
+	if (mem == MAP_FAILED)
+		return (errno);
+	reg.ring_addr = (uint64_t)(uintptr_t)mem;
+	error = -io_uring_register_buf_ring(&ring->uring, &reg, 0);
+	if (error != 0) {
+		munmap(mem, size);
+		return (error);
+	}
+	ring->ready = mem;
+	io_uring_buf_ring_init(ring->ready);
+	ring->missing = BUFFERS;
+	replace_missing(ring);
+	return (0);
+}
+
+static void
+destroy_buffers(struct ring *ring)
+{
+	io_uring_unregister_buf_ring(&ring->uring, BUFFER_GROUP);
+	munmap(ring->ready, BUFFERS * sizeof(struct io_uring_buf));
+	for (unsigned id = 0; id < BUFFERS; id++) {
+		if (ring->buffer[id] != NULL)
+			kbuf_free(ring->buffer[id]);
+	}
+}
+
+static int
+uring_create(struct host_poll *poll)
+{
+	struct io_uring_params params = {
+		.flags = IORING_SETUP_CQSIZE | IORING_SETUP_COOP_TASKRUN |
+			 IORING_SETUP_TASKRUN_FLAG,
+		.cq_entries = COMPLETIONS,
+	};
+	struct ring *ring;
+	int error;
+
+	ring = calloc(1, sizeof(*ring));
+	if (ring == NULL)
+		return (ENOMEM);
+	error = -io_uring_queue_init_params(SUBMISSIONS, &ring->uring, &params);
+	if (error != 0)
+		goto fail;
+	error = kernel_has_all(ring) ? create_buffers(ring) : ENOSYS;
+	if (error != 0) {
+		io_uring_queue_exit(&ring->uring);
+		goto fail;
+	}
+	pthread_mutex_init(&ring->submit_lock, NULL);
+	poll->state = ring;
+	return (0);
+
+fail:
+	free(ring);
+	return (error == ENOSYS || error == EINVAL ? EOPNOTSUPP : error);
+}
+
+/* No socket is attached any more, but what was cancelled may not have ended yet. */
+static void
+uring_destroy(struct host_poll *poll)
+{
+	struct ring *ring = poll->state;
+
+	pthread_mutex_lock(&poll->lock);
+	reap(poll);
+	while (ring->in_flight != 0) {
+		(void)enter(ring, 1, NULL);
+		reap(poll);
+	}
+	pthread_mutex_unlock(&poll->lock);
+	destroy_buffers(ring);
+	io_uring_queue_exit(&ring->uring);
+	pthread_mutex_destroy(&ring->submit_lock);
+	free(ring);
+}
+
+/* A worker has nothing of its own: completions stay in the ring until they are posted. */
+static int
+uring_events_create(struct host_events **eventsp, struct host_poll *poll)
+{
+	(void)poll;
+	*eventsp = NULL;
+	return (0);
+}
+
+const struct poll_backend poll_uring = {
+	.name = "uring",
+	.create = uring_create,
+	.destroy = uring_destroy,
+	.events_create = uring_events_create,
+	.wait = uring_wait,
+	.post = uring_post,
+	.wake = uring_wake,
+	.attach = uring_attach,
+	.detach = uring_detach,
+	.want = uring_want,
+	.recv = uring_recv,
+	.error = uring_error,
+};

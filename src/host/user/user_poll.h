@@ -17,6 +17,7 @@
 
 struct slot {
 	struct ksf_conn *conn; /* NULL while free */
+	void *state; /* the backend's own, or NULL */
 	uint32_t generation;
 	uint32_t next_free;
 };
@@ -29,9 +30,10 @@ struct host_poll {
 	struct slot *slots; /* (lock) */
 	uint32_t nslots;    /* (lock) */
 	uint32_t free;      /* (lock) first free slot */
+	void *state;        /* (c) the backend's own */
 };
 
-/* One backend. attach and detach are called with the poll's lock not held. */
+/* One backend. All but detach are called with the poll's lock not held. */
 struct poll_backend {
 	const char *name;
 	int (*create)(struct host_poll *poll);
@@ -41,6 +43,17 @@ struct poll_backend {
 	void (*post)(struct host_poll *poll, struct host_events *events);
 	void (*wake)(struct host_poll *poll);
 	int (*attach)(struct host_poll *poll, struct host_sock *sock, uint64_t key, bool again);
+
+	/*
+	 * NULL in a backend that watches descriptors only. detach: the slot is about to be
+	 * released; want: as poll_want(); recv: host_sock_recv() of streams; error: what the
+	 * backend has learnt in the system's place, asked before SO_ERROR.
+	 */
+	void (*detach)(struct host_poll *poll, struct slot *slot, uint64_t key);
+	void (*want)(struct host_poll *poll, struct host_sock *sock, unsigned events);
+	int (*recv)(struct host_poll *poll, struct host_sock *sock, struct kbufq *q, size_t max,
+	    bool *more);
+	int (*error)(struct host_poll *poll, struct host_sock *sock);
 };
 
 extern const struct poll_backend *const poll_backends[]; /* the default first; NULL ends */
@@ -52,6 +65,9 @@ slot_key(uint32_t index, uint32_t generation)
 	return ((uint64_t)generation << 32 | index);
 }
 
+/* The slot that this key means, or NULL when the socket has been closed. Poll lock held. */
+struct slot *slot_find(struct host_poll *poll, uint64_t key);
+
 /* Report HOST_EV_* for the conn behind key, if it is still there. Poll lock held. */
 void slot_post(struct host_poll *poll, uint64_t key, unsigned events);
 
@@ -61,5 +77,14 @@ void poll_detach(struct host_sock *sock);
 /* See that the present state of the socket is reported again, after a fault that the system knows
  * nothing of. */
 void poll_again(struct host_sock *sock);
+
+/*
+ * A call has found no input (HOST_EV_IN) or no room (HOST_EV_OUT): see that it will be reported.
+ * Returns EAGAIN.
+ */
+int poll_want(struct host_sock *sock, unsigned events);
+
+/* Streams: host_sock_recv() by a system call. */
+int sock_recv_now(struct host_sock *sock, struct kbufq *q, size_t max, bool *more);
 
 #endif
