@@ -84,7 +84,7 @@ kbuf_set_window(struct kbuf *seg, uint8_t *data, size_t len)
 
 /* The largest segment that kbuf_alloc() recycles, in bytes; larger ones come from and return to the
  * system. */
-#define KBUF_SEG_MAX (64u * 1024)
+#define KBUF_SEG_MAX 65536u
 
 /*
  * A new segment of length 0 with room for at least `size` bytes after data, owned by the caller.
@@ -199,9 +199,9 @@ int kbufq_share(struct kbufq *dst, const struct kbufq *src, size_t off, size_t n
 size_t kbufq_truesize(const struct kbufq *q);
 
 /*
- * Copy a chain that wastes memory (more than a third unused) into tight segments; what lives longer
- * than one run of a connection should not pin large receive segments for a few bytes. Does nothing
- * when memory is short.
+ * Copy the segments that waste memory into tight ones, if the chain keeps more than an eighth above
+ * its length (and some slack); what lives longer than one run of a connection should not pin large
+ * receive segments for a few bytes. Segments for which memory is short stay as they are.
  */
 void kbufq_compact(struct kbufq *q);
 

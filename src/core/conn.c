@@ -390,7 +390,7 @@ ksf_conn_end(struct ksf_conn *conn)
 bool
 ksf_conn_full(struct ksf_conn *conn)
 {
-	if (conn->tx_above || conn->txq.len >= ksf_param_u32(&conn->svc->params.txhiwat) ||
+	if (conn->tx_above || conn->txq.len >= conn_txhiwat(conn) ||
 	    ksf_load_relaxed(&conn->inflight) >= ksf_param_u32(&conn->svc->params.inflight)) {
 		conn->told_full = true;
 		return (true);

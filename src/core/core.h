@@ -281,6 +281,18 @@ conn_stat(struct ksf_conn *conn, enum svc_stat stat, uint64_t n)
 }
 
 /*
+ * Bytes of output at which reading stops. The parameter is about memory: an eighth of it is for
+ * headers and the unused ends of segments, which kbufq_compact() keeps below that (and a page).
+ */
+static inline uint32_t
+conn_txhiwat(const struct ksf_conn *conn)
+{
+	uint32_t memory = ksf_param_u32(&conn->svc->params.txhiwat);
+
+	return (memory - memory / 8);
+}
+
+/*
  * stream.c, listener.c, dgram.c, session.c: what a conn's task does.
  */
 void stream_task(struct ksf_task *task);

@@ -305,40 +305,63 @@ kbufq_truesize(const struct kbufq *q)
 	return (size);
 }
 
-/* Pieces that a chain is copied into: they leave little unused in the sizes that kbuf_alloc() has.
+/* Memory that segments are copied into: it leaves little unused in the sizes that kbuf_alloc() has.
  */
-#define COMPACT_PIECE 3968u
+#define COMPACT_PIECE ((size_t)3968)
 /* Waste that is not worth a copy, in bytes. */
-#define COMPACT_SLACK 1024u
+#define COMPACT_SLACK ((size_t)4096)
+
+static bool
+is_wasteful(size_t truesize, size_t len, size_t slack)
+{
+	return (truesize > len + len / 8 + slack);
+}
+
+/*
+ * Copy a segment to the end of `tight` and free it; what there is no memory for is moved there as
+ * it is. `left` is how many bytes will follow, this segment included.
+ */
+static void
+copy_segment(struct kbufq *tight, struct kbuf *seg, size_t left)
+{
+	size_t part, piece;
+	uint8_t *to;
+
+	while (kbuf_len(seg) > 0) {
+		piece = left >= KBUF_SEG_MAX ? (size_t)KBUF_SEG_MAX : ksf_min(left, COMPACT_PIECE);
+		if (tight->head != NULL && kbuf_tailroom(tight->tail) > 0)
+			piece = 1;
+		to = kbufq_reserve(tight, piece);
+		if (to == NULL) {
+			kbufq_append(tight, seg);
+			return;
+		}
+		part = ksf_min(kbuf_len(seg), kbuf_tailroom(tight->tail));
+		memcpy(to, kbuf_data(seg), part);
+		kbufq_commit(tight, part);
+		kbuf_set_window(seg, kbuf_data(seg) + part, kbuf_len(seg) - part);
+		left -= part;
+	}
+	kbuf_free(seg);
+}
 
 void
 kbufq_compact(struct kbufq *q)
 {
 	struct kbufq tight = { 0 };
 	struct kbuf *seg;
-	size_t left = q->len, off, part, piece;
-	uint8_t *to;
+	size_t left;
 
-	if (q->head == NULL || kbufq_truesize(q) <= q->len + q->len / 2 + COMPACT_SLACK)
+	if (q->head == NULL || !is_wasteful(kbufq_truesize(q), q->len, COMPACT_SLACK))
 		return;
-	KBUF_FOREACH(seg, q) {
-		for (off = 0; off < kbuf_len(seg); off += part) {
-			if (tight.head == NULL || kbuf_tailroom(tight.tail) == 0) {
-				piece = left >= KBUF_SEG_MAX ? KBUF_SEG_MAX
-							     : ksf_min(left, (size_t)COMPACT_PIECE);
-				to = kbufq_reserve(&tight, piece);
-			} else
-				to = kbufq_reserve(&tight, 1);
-			if (to == NULL) {
-				kbufq_clear(&tight);
-				return;
-			}
-			part = ksf_min(kbuf_len(seg) - off, kbuf_tailroom(tight.tail));
-			memcpy(to, kbuf_data(seg) + off, part);
-			kbufq_commit(&tight, part);
-			left -= part;
-		}
+	while (q->head != NULL) {
+		left = q->len;
+		seg = pop(q);
+		if (is_wasteful(kbuf_truesize(seg), kbuf_len(seg), COMPACT_SLACK / 4))
+			copy_segment(&tight, seg, left);
+		else
+			kbufq_append(&tight, seg);
 	}
-	kbufq_clear(q);
+	kbufq_init(q);
 	kbufq_concat(q, &tight);
 }

@@ -26,7 +26,7 @@ static int check_backend(const char *value, char *why, size_t whylen);
 
 #define RUNTIME KSF_PARAM_RUNTIME
 #define DAY_MS  86400000u
-#define GIB     (1024u * 1024 * 1024)
+#define GIB     ((uint64_t)1 << 30)
 
 const struct ksf_param svc_param_table[] = {
 	BOOLEAN(enable, RUNTIME, 1, "the service runs; 0 stops it, 1 starts it again"),
@@ -52,7 +52,7 @@ const struct ksf_param svc_param_table[] = {
 	U32(maxconns_addr, "conns", RUNTIME, 0, 0, 16777216,
 	    "most TCP connections of one source address; 0 is any number"),
 	U32(txhiwat, "bytes", RUNTIME, 262144, 4096, GIB,
-	    "output queued on a connection at which reading stops"),
+	    "memory of output queued on a connection at which reading stops"),
 	U32(txlowat, "bytes", RUNTIME, 65536, 0, GIB, "output queued at which reading goes on"),
 	U32(rxmax, "bytes", RUNTIME, 1114112, 4096, GIB,
 	    "most input a connection may keep unconsumed"),
@@ -301,7 +301,7 @@ store_string(const struct ksf_param *param, void *base, const char *value)
 	char *field = (char *)base + param->offset;
 
 	memset(field, 0, param->max + 1);
-	memcpy(field, value, strlen(value));
+	memcpy(field, value, strlen(value) + 1);
 }
 
 void

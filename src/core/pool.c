@@ -594,5 +594,5 @@ pool_group_here(struct ksf_pool *pool, unsigned hint)
 		if (pool->groups[i].cpu == cpu)
 			return (&pool->groups[i]);
 	}
-	return (&pool->groups[hint % pool->ngroups]);
+	return (&pool->groups[hint < pool->ngroups ? hint : 0]);
 }

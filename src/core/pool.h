@@ -129,7 +129,8 @@ uint64_t pool_stat(struct ksf_pool *pool, unsigned index);
 /* Worker threads now. */
 unsigned pool_workers(struct ksf_pool *pool);
 
-/* The group of the cpu that the caller runs on, or the `hint`-th one when that cpu has none. */
+/* The group of the cpu that the caller runs on, or the `hint`-th one (else the first) when that cpu
+ * has none. */
 struct ksf_group *pool_group_here(struct ksf_pool *pool, unsigned hint);
 
 /* Coarse time in ticks since the pool started. */

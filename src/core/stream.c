@@ -6,12 +6,13 @@
  */
 #include "core.h"
 
-#define RUN_BYTES                                                                                  \
-	(512u * 1024)             /* input of one run; then other conns of the core get their turn \
-				   */
-#define READ_BYTES   KBUF_SEG_MAX /* asked for in one receive call */
-#define FLUSH_BYTES  (128u * 1024) /* output sent before more is read: it is still in the cache */
-#define SCARCE_BYTES 4096u         /* asked for while the service is over its memory budget */
+#define RUN_BYTES                                                                                \
+	(512u * 1024)           /* input of one run; then other conns of the core get their turn \
+				 */
+#define READ_BYTES KBUF_SEG_MAX /* asked for in one receive call */
+#define FLUSH_BYTES \
+	((size_t)128 * 1024) /* output sent before more is read: it is still in the cache */
+#define SCARCE_BYTES 4096u   /* asked for while the service is over its memory budget */
 
 static void
 fail(struct ksf_conn *conn, enum svc_stat stat, int error)
@@ -67,8 +68,7 @@ flush(struct ksf_conn *conn)
 static inline void
 high_water(struct ksf_conn *conn)
 {
-	if (ksf_unlikely(conn->txq.len >= ksf_param_u32(&conn->svc->params.txhiwat)) &&
-	    !conn->tx_above) {
+	if (ksf_unlikely(conn->txq.len >= conn_txhiwat(conn)) && !conn->tx_above) {
 		conn->tx_above = true;
 		conn_stat(conn, ST_PAUSES, 1);
 	}
@@ -83,8 +83,7 @@ low_water(struct ksf_conn *conn)
 
 	if (ksf_likely(!conn->tx_above))
 		return;
-	if (conn->txq.len >
-	    ksf_min(ksf_param_u32(&params->txlowat), ksf_param_u32(&params->txhiwat) - 1))
+	if (conn->txq.len > ksf_min(ksf_param_u32(&params->txlowat), conn_txhiwat(conn) - 1))
 		return;
 	conn->tx_above = false;
 	if (conn->state == CONN_OPEN && conn->ops->drained != NULL) {
@@ -134,7 +133,7 @@ deliver(struct ksf_conn *conn)
 static size_t
 read_room(struct ksf_conn *conn)
 {
-	uint32_t hiwat = ksf_param_u32(&conn->svc->params.txhiwat);
+	uint32_t hiwat = conn_txhiwat(conn);
 	uint32_t rxmax = ksf_param_u32(&conn->svc->params.rxmax);
 	size_t room = READ_BYTES;
 

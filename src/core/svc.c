@@ -128,7 +128,7 @@ svc_leave(struct ksf_svc *svc, const struct ksf_addr *peer)
 	host_lock_acquire(&svc->lock);
 	link = find_addr(svc, peer);
 	entry = *link;
-	if (--entry->conns == 0) {
+	if (entry != NULL && --entry->conns == 0) {
 		*link = entry->next;
 		host_free(entry, sizeof(*entry));
 	}

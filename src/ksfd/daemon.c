@@ -165,7 +165,7 @@ instance_create(const char *name, const struct sources *sources, char *why, size
 	}
 	ninstances++;
 	inst->nparams = count_params(inst->desc);
-	inst->asked = calloc(inst->nparams, sizeof(inst->asked[0]));
+	inst->asked = calloc(inst->nparams + 1, sizeof(inst->asked[0]));
 	if (inst->asked == NULL) {
 		inst->nparams = 0;
 		snprintf(why, whylen, "%s: out of memory", name);
@@ -305,7 +305,7 @@ stopper_main(void *arg)
 void
 daemon_stop(void)
 {
-	bool started[ksf_nelem(instances)];
+	bool started[ksf_nelem(instances)] = { false };
 
 	/* Side by side: the grace times overlap. */
 	for (unsigned i = 0; i < ninstances; i++)

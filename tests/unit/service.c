@@ -165,7 +165,12 @@ client_tcp_from(struct ksf_svc *svc, unsigned host)
 int
 client_udp(struct ksf_svc *svc)
 {
-	return (client_connect(svc, SOCK_DGRAM, 1, 0));
+	int fd = client_connect(svc, SOCK_DGRAM, 1, 0), room = 128 * 1024;
+
+	/* For the longest datagram; FreeBSD's default is less. */
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
+	return (fd);
 }
 
 static bool

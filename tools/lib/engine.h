@@ -90,7 +90,7 @@ struct engine;
  * Make an engine; `config` and what it points to must outlive it. pattern_init() must have been
  * called if the protocol uses the pattern. Returns 0 or an errno value after a message.
  */
-int engine_create(const struct engine_config *config, struct engine **engine);
+int engine_create(const struct engine_config *config, struct engine **result);
 
 void engine_destroy(struct engine *engine);
 

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 struct host_lock {
 	pthread_mutex_t mutex;
@@ -15,6 +16,7 @@ struct host_lock {
 
 struct host_cond {
 	pthread_cond_t cond;
+	clockid_t clock; /* (c) that timed waits are measured by */
 };
 
 struct host_thread {

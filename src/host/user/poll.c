@@ -37,12 +37,17 @@ host_poll_create(struct host_poll **pollp, const char *backend)
 	poll->backend = find_backend(backend);
 	poll->wake_fd = -1;
 	poll->free = SLOT_NONE;
-	error = poll->backend != NULL ? poll->backend->create(poll) : ENOENT;
+	error = pthread_mutex_init(&poll->lock, NULL);
 	if (error != 0) {
 		free(poll);
 		return (error);
 	}
-	pthread_mutex_init(&poll->lock, NULL);
+	error = poll->backend != NULL ? poll->backend->create(poll) : ENOENT;
+	if (error != 0) {
+		pthread_mutex_destroy(&poll->lock);
+		free(poll);
+		return (error);
+	}
 	*pollp = poll;
 	return (0);
 }

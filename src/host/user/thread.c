@@ -20,11 +20,18 @@
 typedef cpuset_t cpu_set_t;
 #endif
 
+/*
+ * Locks and conditions. FreeBSD allocates them, which can fail: then they are made when they are
+ * first used.
+ */
 void
 host_lock_init(struct host_lock *lock, const char *name)
 {
+	static const pthread_mutex_t unmade = PTHREAD_MUTEX_INITIALIZER;
+
 	(void)name;
-	pthread_mutex_init(&lock->mutex, NULL);
+	if (pthread_mutex_init(&lock->mutex, NULL) != 0)
+		lock->mutex = unmade;
 }
 
 void
@@ -36,7 +43,9 @@ host_lock_destroy(struct host_lock *lock)
 void
 host_lock_acquire(struct host_lock *lock)
 {
-	pthread_mutex_lock(&lock->mutex);
+	/* Fails only where it is still to be made, and memory is short. */
+	while (pthread_mutex_lock(&lock->mutex) != 0)
+		sched_yield();
 }
 
 void
@@ -48,13 +57,22 @@ host_lock_release(struct host_lock *lock)
 void
 host_cond_init(struct host_cond *cond, const char *name)
 {
+	static const pthread_cond_t unmade = PTHREAD_COND_INITIALIZER;
 	pthread_condattr_t attr;
+	int error;
 
 	(void)name;
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&cond->cond, &attr);
-	pthread_condattr_destroy(&attr);
+	cond->clock = CLOCK_MONOTONIC;
+	error = pthread_condattr_init(&attr);
+	if (error == 0) {
+		pthread_condattr_setclock(&attr, cond->clock);
+		error = pthread_cond_init(&cond->cond, &attr);
+		pthread_condattr_destroy(&attr);
+	}
+	if (error != 0) {
+		cond->cond = unmade;
+		cond->clock = CLOCK_REALTIME;
+	}
 }
 
 void
@@ -72,7 +90,7 @@ host_cond_wait(struct host_cond *cond, struct host_lock *lock, unsigned ms)
 		pthread_cond_wait(&cond->cond, &lock->mutex);
 		return;
 	}
-	clock_gettime(CLOCK_MONOTONIC, &until);
+	clock_gettime(cond->clock, &until);
 	until.tv_sec += ms / 1000;
 	until.tv_nsec += (long)(ms % 1000) * 1000000;
 	if (until.tv_nsec >= 1000000000) {
@@ -133,21 +151,24 @@ host_thread_start(
 	cpu_set_t set;
 	int error;
 
+	if (cpu != HOST_CPU_NONE && cpu >= CPU_SETSIZE)
+		return (EINVAL);
 	start = malloc(sizeof(*start));
 	if (start == NULL)
 		return (ENOMEM);
 	start->fn = fn;
 	start->arg = arg;
-	pthread_attr_init(&attr);
-	if (cpu != HOST_CPU_NONE) {
-		CPU_ZERO(&set);
-		CPU_SET(cpu, &set);
-		error = pthread_attr_setaffinity_np(&attr, sizeof(set), &set);
-	} else
-		error = 0;
-	if (error == 0)
-		error = pthread_create(&thread->id, &attr, thread_main, start);
-	pthread_attr_destroy(&attr);
+	error = pthread_attr_init(&attr);
+	if (error == 0) {
+		if (cpu != HOST_CPU_NONE) {
+			CPU_ZERO(&set);
+			CPU_SET(cpu, &set);
+			error = pthread_attr_setaffinity_np(&attr, sizeof(set), &set);
+		}
+		if (error == 0)
+			error = pthread_create(&thread->id, &attr, thread_main, start);
+		pthread_attr_destroy(&attr);
+	}
 	if (error != 0) {
 		free(start);
 		return (error);

@@ -261,11 +261,11 @@ gather(struct kbufq *q, struct iovec *iov, struct msghdr *msg)
 		if (kbuf_len(seg) == 0)
 			continue;
 		if (n == DGRAM_SEGMENTS) {
-			iov[0].iov_base = (void *)(uintptr_t)kbufq_pullup(q, q->len);
+			if (kbufq_pullup(q, q->len) == NULL)
+				return (ENOBUFS);
+			iov[0].iov_base = kbuf_data(q->head);
 			iov[0].iov_len = q->len;
 			n = 1;
-			if (iov[0].iov_base == NULL)
-				return (ENOBUFS);
 			break;
 		}
 		iov[n].iov_base = kbuf_data(seg);

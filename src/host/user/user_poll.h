@@ -17,7 +17,7 @@
 
 struct slot {
 	struct ksf_conn *conn; /* NULL while free */
-	void *state; /* the backend's own, or NULL */
+	void *state;           /* the backend's own, or NULL */
 	uint32_t generation;
 	uint32_t next_free;
 };
