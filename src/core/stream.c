@@ -6,13 +6,14 @@
  */
 #include "core.h"
 
-#define RUN_BYTES                                                                                \
-	(512u * 1024)           /* input of one run; then other conns of the core get their turn \
-				 */
-#define READ_BYTES KBUF_SEG_MAX /* asked for in one receive call */
-#define FLUSH_BYTES \
-	((size_t)128 * 1024) /* output sent before more is read: it is still in the cache */
-#define SCARCE_BYTES 4096u   /* asked for while the service is over its memory budget */
+/* Input of one run; then other conns of the core get their turn. */
+#define RUN_BYTES ((size_t)512 * 1024)
+/* Asked for in one receive call. */
+#define READ_BYTES ((size_t)KBUF_SEG_MAX)
+/* Output sent before more is read: it is still in the cache. */
+#define FLUSH_BYTES ((size_t)128 * 1024)
+/* Asked for while the service is over its memory budget. */
+#define SCARCE_BYTES ((size_t)4096)
 
 static void
 fail(struct ksf_conn *conn, enum svc_stat stat, int error)

@@ -28,6 +28,7 @@ struct instance {
 	unsigned nparams;
 	bool running;
 	pthread_t stopper;
+	bool own_thread; /* stopper runs */
 };
 
 static struct instance instances[ksf_nelem(known)];
@@ -305,17 +306,16 @@ stopper_main(void *arg)
 void
 daemon_stop(void)
 {
-	bool started[ksf_nelem(instances)] = { false };
+	struct instance *inst;
 
 	/* Side by side: the grace times overlap. */
-	for (unsigned i = 0; i < ninstances; i++)
-		started[i] = pthread_create(
-				 &instances[i].stopper, NULL, stopper_main, &instances[i]) == 0;
-	for (unsigned i = 0; i < ninstances; i++) {
-		if (started[i])
-			pthread_join(instances[i].stopper, NULL);
+	for (inst = instances; inst < instances + ninstances; inst++)
+		inst->own_thread = pthread_create(&inst->stopper, NULL, stopper_main, inst) == 0;
+	for (inst = instances; inst < instances + ninstances; inst++) {
+		if (inst->own_thread)
+			pthread_join(inst->stopper, NULL);
 		else
-			instance_stop(&instances[i]);
+			instance_stop(inst);
 	}
 }
 

@@ -287,7 +287,7 @@ prepare_send(struct scratch *scratch, unsigned i, struct host_dgram *dgram, bool
 	msg->msg_namelen = sockaddr_of(&dgram->peer, &scratch->name[i]);
 	if (wildcard && dgram->local.family != 0)
 		write_local(msg, &scratch->control[i], &dgram->local);
-	return (gather(&dgram->q, &scratch->iov[i * DGRAM_SEGMENTS], msg));
+	return (gather(&dgram->q, &scratch->iov[(size_t)i * DGRAM_SEGMENTS], msg));
 }
 
 int

@@ -127,12 +127,19 @@ poll_in(struct ring *ring, int fd, uint64_t key)
 	submit(ring);
 }
 
+/*
+ * Stays for a stream's life: the kernel would end a single poll at once when the peer has finished
+ * sending, and streams report room only after a send found none. Others report it for every
+ * datagram.
+ */
 static void
-poll_out(struct ring *ring, int fd, uint64_t key)
+poll_out(struct ring *ring, int fd, bool stream, uint64_t key)
 {
 	struct io_uring_sqe *sqe = submission(ring);
 
 	io_uring_prep_poll_add(sqe, fd, POLLOUT);
+	if (stream)
+		sqe->len = IORING_POLL_ADD_MULTI;
 	sqe->user_data = key | (uint64_t)OP_POLL_OUT << OP_SHIFT;
 	ring->in_flight++;
 	submit(ring);
@@ -261,7 +268,7 @@ meaning(int res)
 	unsigned events = 0;
 
 	if (res < 0)
-		return (HOST_EV_IN | HOST_EV_OUT);
+		return (0);
 	if (res & POLLIN)
 		events |= HOST_EV_IN;
 	if (res & POLLOUT)
@@ -293,9 +300,10 @@ complete(struct host_poll *poll, const struct io_uring_cqe *cqe)
 		events = received(ring, watch, cqe, key);
 	else if (watch != NULL) {
 		events = meaning(cqe->res);
-		if (op == OP_POLL_OUT)
+		if (ended && op == OP_POLL_OUT) {
 			watch->wants_out = false;
-		else if (ended) {
+			events |= HOST_EV_OUT;
+		} else if (ended) {
 			watch->input = INPUT_NONE;
 			watch->cancelled = false;
 			events |= HOST_EV_IN;
@@ -448,7 +456,7 @@ uring_want(struct host_poll *poll, struct host_sock *sock, unsigned events)
 		want_input(ring, watch, sock->fd, key);
 	if ((events & HOST_EV_OUT) && !watch->wants_out) {
 		watch->wants_out = true;
-		poll_out(ring, sock->fd, key);
+		poll_out(ring, sock->fd, sock->stream, key);
 	}
 	pthread_mutex_unlock(&poll->lock);
 }
