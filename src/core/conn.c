@@ -352,10 +352,15 @@ ksf_conn_sendto(struct ksf_conn *conn, struct kbufq *q, const struct ksf_addr *p
 void
 ksf_conn_close(struct ksf_conn *conn, int error)
 {
-	int none = CLOSE_NONE;
+	int asked = CLOSE_NONE;
 
-	if (ksf_cas(&conn->close_error, &none, error))
-		conn_post(conn, EV_CLOSE);
+	/* The first call counts, but an error cuts short what a close in good order still has to
+	 * send. */
+	while (!ksf_cas(&conn->close_error, &asked, error)) {
+		if (asked != 0 || error == 0)
+			return;
+	}
+	conn_post(conn, EV_CLOSE);
 }
 
 /*
@@ -462,8 +467,15 @@ uint32_t
 core_timer_due(struct timer *timer, uint32_t now)
 {
 	struct ksf_conn *conn = ksf_container_of(timer, struct ksf_conn, timer);
-	uint32_t when = next_deadline(conn);
+	uint32_t when;
 
+	/*
+	 * First not armed, then look: a task that sets an earlier deadline at this moment is seen
+	 * here, or sees this and arms. Both sides store one and then load the other, sequentially
+	 * consistent.
+	 */
+	ksf_store(&conn->timer_at, 0);
+	when = next_deadline(conn);
 	if (when != 0 && !tick_before(now, when)) {
 		conn_post(conn, EV_TIMER);
 		when = 0;
@@ -477,7 +489,7 @@ core_timer_due(struct timer *timer, uint32_t now)
 void
 conn_arm(struct ksf_conn *conn)
 {
-	uint32_t when = next_deadline(conn), at = ksf_load_relaxed(&conn->timer_at);
+	uint32_t when = next_deadline(conn), at = ksf_load(&conn->timer_at);
 
 	if (when == 0)
 		when = conn_now(conn) + LOOK_AGAIN_TICKS;
@@ -516,7 +528,7 @@ ksf_conn_deadline(struct ksf_conn *conn, unsigned ms)
 		when = conn_now(conn) + span(ms);
 		when = when != 0 ? when : 1;
 	}
-	ksf_store_relaxed(&conn->deadline_at, when);
+	ksf_store(&conn->deadline_at, when);
 	/* In close() it is too late: nothing would take the timer off the wheel. */
 	if (when != 0 && conn->kind == CONN_STREAM && conn->state != CONN_CLOSED)
 		conn_arm(conn);

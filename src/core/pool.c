@@ -341,14 +341,22 @@ fail:
 	return (error);
 }
 
-/* Join a worker that has ended or is about to, and keep its statistics. */
+/* Join a worker that has ended or is about to, unlink it, and keep its statistics: in one step for
+ * who adds them up. */
 static void
 worker_join(struct ksf_worker *worker)
 {
-	struct ksf_pool *pool = worker->group->pool;
+	struct ksf_group *group = worker->group;
+	struct ksf_pool *pool = group->pool;
+	struct ksf_worker **link;
 
 	host_thread_join(&worker->thread);
 	host_lock_acquire(&pool->lock);
+	host_lock_acquire(&group->lock);
+	for (link = &group->workers; *link != worker; link = &(*link)->next)
+		continue;
+	*link = worker->next;
+	host_lock_release(&group->lock);
 	for (unsigned i = 0; i < pool->conf.nstats; i++)
 		ksf_add_relaxed(&pool->conf.stats[i], worker->stats[i]);
 	ksf_add_relaxed(&pool->conf.stats[pool->conf.nstats], worker->cache.allocated);
@@ -360,20 +368,16 @@ worker_join(struct ksf_worker *worker)
  * The maintenance thread: grows groups, joins workers that ended, turns the timer wheels.
  */
 
-/* Unlink one worker: any, or only one that has exited. */
+/* A worker to join: any, or only one that has exited. Nobody else unlinks it. */
 static struct ksf_worker *
-unlink_worker(struct ksf_group *group, bool exited_only)
+find_worker(struct ksf_group *group, bool exited_only)
 {
-	struct ksf_worker **link, *worker = NULL;
+	struct ksf_worker *worker;
 
 	host_lock_acquire(&group->lock);
-	for (link = &group->workers; *link != NULL; link = &(*link)->next) {
-		if (!exited_only || (*link)->exited) {
-			worker = *link;
-			*link = worker->next;
-			break;
-		}
-	}
+	worker = group->workers;
+	while (worker != NULL && exited_only && !worker->exited)
+		worker = worker->next;
 	host_lock_release(&group->lock);
 	return (worker);
 }
@@ -427,7 +431,7 @@ maintenance_main(void *arg)
 		}
 		ksf_store_relaxed(&pool->ticks, ticks);
 		for (unsigned i = 0; i < pool->ngroups && !quit; i++) {
-			while ((worker = unlink_worker(&pool->groups[i], true)) != NULL)
+			while ((worker = find_worker(&pool->groups[i], true)) != NULL)
 				worker_join(worker);
 			maybe_grow(&pool->groups[i]);
 			timer_turn(&pool->groups[i].wheel, ticks, core_timer_due);
@@ -476,7 +480,7 @@ stop_groups(struct ksf_pool *pool)
 	for (unsigned i = 0; i < pool->ngroups; i++)
 		host_poll_wake(pool->groups[i].poll);
 	for (unsigned i = 0; i < pool->ngroups; i++) {
-		while ((worker = unlink_worker(&pool->groups[i], false)) != NULL)
+		while ((worker = find_worker(&pool->groups[i], false)) != NULL)
 			worker_join(worker);
 		group_destroy(&pool->groups[i]);
 	}
@@ -554,9 +558,11 @@ pool_stat_add(struct ksf_pool *pool, struct ksf_worker *worker, unsigned index, 
 uint64_t
 pool_stat(struct ksf_pool *pool, unsigned index)
 {
-	uint64_t sum = ksf_load_relaxed(&pool->conf.stats[index]);
 	struct ksf_worker *worker;
+	uint64_t sum;
 
+	host_lock_acquire(&pool->lock);
+	sum = ksf_load_relaxed(&pool->conf.stats[index]);
 	for (unsigned i = 0; i < pool->ngroups; i++) {
 		host_lock_acquire(&pool->groups[i].lock);
 		for (worker = pool->groups[i].workers; worker != NULL; worker = worker->next)
@@ -565,6 +571,7 @@ pool_stat(struct ksf_pool *pool, unsigned index)
 				   : ksf_load_relaxed(&worker->cache.allocated);
 		host_lock_release(&pool->groups[i].lock);
 	}
+	host_lock_release(&pool->lock);
 	return (sum);
 }
 

@@ -60,7 +60,7 @@ flush(struct ksf_conn *conn)
 	if (error != EAGAIN)
 		fail(conn, ST_COUNT, error);
 	else if (conn->stalled_at == 0) {
-		ksf_store_relaxed(&conn->stalled_at, ksf_max(conn_now(conn), 1u));
+		ksf_store(&conn->stalled_at, ksf_max(conn_now(conn), 1u));
 		conn_arm(conn);
 	}
 }

@@ -175,7 +175,7 @@ trim(char *text)
 static int
 parse_line(char *line, struct request **list, struct request **section, char *why, size_t whylen)
 {
-	char *text = trim(line), *equals;
+	char *text = trim(line), *equals, *name;
 	size_t len = strlen(text);
 
 	if (len == 0)
@@ -186,11 +186,12 @@ parse_line(char *line, struct request **list, struct request **section, char *wh
 			return (EX_CONFIG);
 		}
 		text[len - 1] = '\0';
-		if (request_find(*list, text + 1) != NULL) {
-			snprintf(why, whylen, "%.60s: given twice", text + 1);
+		name = trim(text + 1);
+		if (request_find(*list, name) != NULL) {
+			snprintf(why, whylen, "%.60s: given twice", name);
 			return (EX_CONFIG);
 		}
-		*section = request_add(list, text + 1);
+		*section = request_add(list, name);
 		return (0);
 	}
 	equals = strchr(text, '=');
