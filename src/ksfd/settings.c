@@ -181,12 +181,15 @@ parse_line(char *line, struct request **list, struct request **section, char *wh
 	if (len == 0)
 		return (0);
 	if (text[0] == '[') {
-		if (len < 3 || text[len - 1] != ']') {
+		name = text;
+		if (text[len - 1] == ']') {
+			text[len - 1] = '\0';
+			name = trim(text + 1);
+		}
+		if (*name == '[' || *name == '\0') {
 			snprintf(why, whylen, "'%.60s' is not [service]", text);
 			return (EX_CONFIG);
 		}
-		text[len - 1] = '\0';
-		name = trim(text + 1);
 		if (request_find(*list, name) != NULL) {
 			snprintf(why, whylen, "%.60s: given twice", name);
 			return (EX_CONFIG);
