@@ -1,28 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Events and input of streams by io_uring(7). One ring for each group. Workers submit, wait and
- * reap; any thread may wake. Nothing here sleeps but uring_wait().
+ * Events, and the input of streams, by io_uring(7): one ring for each group. Workers submit, wait
+ * and reap; any thread may wake. Nothing here sleeps but uring_wait() and uring_destroy().
  *
- * What is in flight refers to no memory of a socket: a receive picks its buffer from a ring of
+ * What is in flight refers to no memory of a socket: a receive takes its buffer from a ring of
  * buffers when bytes are there, and completions carry the slot's key. So closing is cancelling and
  * forgetting; completions that come later find no slot, and only give their buffer back.
  *
- * Nothing is in flight until core has found the socket empty (recv, accept: EAGAIN), which it does
- * on the first event. What ends an operation early (no buffer, a worker that went away, too much
- * piled up) is reported as HOST_EV_IN: core reads, by an ordinary call, finds the socket empty, and
- * that puts the next operation into flight. Only workers do: the kernel completes an operation in
- * the context of the thread that has submitted it, even where another waits for it.
+ * Output is sent by ordinary calls. A send in flight would hide from core how much the socket has
+ * taken, and with it stalled peers and the memory they hold; it would save no more than the entry
+ * into the kernel, a few hundredths of what sending costs.
  *
- * How a socket waits for input (enum input):
+ * How a socket waits for input is its state; it changes when core has found the socket empty, and
+ * when the operation in flight has ended, which is reported as HOST_EV_IN so that core looks again:
  *
- *                  found empty                    burst larger than a buffer
- *	INPUT_NONE -------------> INPUT_RECEIVE       ----------------------------+
- *	  |  ^                      |  ended, or cancelled because much is unread |
- *	  |  +----------------------+                                             |
- *	  |  +--------------------------------------+                             |
- *	  |  |  ended, or cancelled after many small bursts                       |
- *	  |  +------------------------ INPUT_POLL <-------------------------------+
- *	  +------ listener, UDP -------> (core reads by ordinary calls)
+ *	state          in flight          ends
+ *	INPUT_NONE     nothing            when the socket is found empty; then one of the others
+ *	INPUT_RECEIVE  multishot receive  when as much as a buffer holds is unread, or none is left
+ *	INPUT_POLL     multishot poll     streams: after many small bursts in a row
+ *
+ * Listeners, UDP sockets and streams whose bursts are larger than a buffer poll; other streams
+ * receive. An operation also ends when the worker that submitted it does, since the kernel
+ * completes it in that thread (interrupting it where necessary, unless it sleeps uninterruptibly).
  */
 #include "user_poll.h"
 #include "../../core/atomic.h"
@@ -37,22 +36,21 @@
 #define COMPLETIONS 4096u /* more wait in the kernel */
 
 /*
- * Buffers in the ring: as many as connections that may become readable between two looks of the
- * group; who finds none is read by an ordinary call. They are small, since many may be held by
- * connections that core does not read; what is larger is not received into them anyway.
+ * Buffers in the ring: for as many connections as should become readable between two looks of the
+ * group at it; more of them are read by ordinary calls. The buffers are small because a connection
+ * that core does not read may hold some of them.
  */
 #define BUFFERS      256u
 #define BUFFER_BYTES 3968u /* fills a segment of a page */
 #define BUFFER_GROUP 0
-#define UNREAD_BYTES (4 * BUFFER_BYTES) /* received and not yet read: then receiving stops */
-#define SMALL_BURSTS 16u                /* in a row that end polling */
+#define SMALL_BURSTS 16u /* in a row that end polling */
 
 /* What an operation is, in the two upper bits of a slot's index; they fit below 2^30 sockets. */
 enum operation {
 	OP_NONE,     /* a wake-up, or a cancellation */
 	OP_RECEIVE,  /* multishot receive */
 	OP_POLL_IN,  /* multishot poll */
-	OP_POLL_OUT, /* poll for room to send */
+	OP_POLL_OUT, /* poll for room to send, multishot for streams */
 };
 #define OP_SHIFT 30
 #define OP_MASK  (3ull << OP_SHIFT)
@@ -67,7 +65,7 @@ struct watch {
 	bool cancelled;      /* the input operation is about to end */
 	bool wants_out;      /* OP_POLL_OUT is in flight */
 	uint8_t input;       /* enum input: what is in flight */
-	uint8_t next;        /* enum input: what is to be put into flight */
+	uint8_t next;        /* enum input: what follows INPUT_NONE */
 	uint8_t small;       /* small bursts in a row while polling */
 };
 
@@ -223,7 +221,7 @@ keep(struct ring *ring, struct watch *watch, unsigned id, size_t len)
  * Completions.
  */
 
-/* The operation ended for a reason that is not the socket's: another one may go on. */
+/* Did it end for a reason that is not the socket's? */
 static bool
 interrupted(int error)
 {
@@ -257,8 +255,10 @@ received(struct ring *ring, struct watch *watch, const struct io_uring_cqe *cqe,
 	if (!(cqe->flags & IORING_CQE_F_MORE)) {
 		watch->input = INPUT_NONE;
 		watch->cancelled = false;
-	} else if (watch->unread.len >= UNREAD_BYTES)
+	} else if (watch->unread.len >= BUFFER_BYTES) {
+		watch->next = INPUT_POLL;
 		cancel_input(ring, watch, key);
+	}
 	return (events);
 }
 
@@ -502,7 +502,7 @@ take_unread(struct host_poll *poll, struct watch *watch, struct kbufq *q, size_t
 	return (watch->input == INPUT_RECEIVE ? EAGAIN : EINPROGRESS);
 }
 
-/* An ordinary call has emptied the socket; the last `len` bytes of a burst came with it. */
+/* An ordinary call has emptied the socket, by its last `len` bytes or by finding none. */
 static void
 emptied(struct host_poll *poll, struct host_sock *sock, size_t len)
 {
@@ -513,11 +513,12 @@ emptied(struct host_poll *poll, struct host_sock *sock, size_t len)
 	pthread_mutex_lock(&poll->lock);
 	watch = poll->slots[sock->slot].state;
 	key = slot_key(sock->slot, poll->slots[sock->slot].generation);
-	watch->next = len > BUFFER_BYTES ? INPUT_POLL : INPUT_RECEIVE;
-	if (watch->input == INPUT_POLL) {
-		watch->small = watch->next == INPUT_POLL ? 0 : watch->small + 1;
-		if (watch->small == SMALL_BURSTS)
-			cancel_input(ring, watch, key);
+	if (len >= BUFFER_BYTES) {
+		watch->next = INPUT_POLL;
+		watch->small = 0;
+	} else if (len != 0 && watch->input == INPUT_POLL && ++watch->small == SMALL_BURSTS) {
+		watch->next = INPUT_RECEIVE;
+		cancel_input(ring, watch, key);
 	}
 	want_input(ring, watch, sock->fd, key);
 	pthread_mutex_unlock(&poll->lock);
