@@ -63,7 +63,8 @@ struct watch {
 	int error;           /* that ended receiving, until core has been told */
 	bool eof;            /* after `unread` */
 	bool cancelled;      /* the input operation is about to end */
-	bool wants_out;      /* OP_POLL_OUT is in flight */
+	bool polls_out;      /* OP_POLL_OUT is in flight */
+	bool stream;         /* (c) */
 	uint8_t input;       /* enum input: what is in flight */
 	uint8_t next;        /* enum input: what follows INPUT_NONE */
 	uint8_t small;       /* small bursts in a row while polling */
@@ -126,9 +127,10 @@ poll_in(struct ring *ring, int fd, uint64_t key)
 }
 
 /*
- * Stays for a stream's life: the kernel would end a single poll at once when the peer has finished
- * sending, and streams report room only after a send found none. Others report it for every
- * datagram.
+ * For room to send; the kernel always adds the end of input and errors. A datagram socket reports
+ * room for every datagram, so it is asked once; a stream only after a send has found none, so it is
+ * asked for the connection's life. That also covers ends of input that a multishot receive misses
+ * (behind urgent data; in some kernels, where it comes together with data).
  */
 static void
 poll_out(struct ring *ring, int fd, bool stream, uint64_t key)
@@ -300,9 +302,11 @@ complete(struct host_poll *poll, const struct io_uring_cqe *cqe)
 		events = received(ring, watch, cqe, key);
 	else if (watch != NULL) {
 		events = meaning(cqe->res);
-		if (ended && op == OP_POLL_OUT) {
-			watch->wants_out = false;
-			events |= HOST_EV_OUT;
+		if (op == OP_POLL_OUT) {
+			watch->polls_out = !ended;
+			events |= ended ? HOST_EV_OUT : 0;
+			if ((events & HOST_EV_EOF) && watch->input == INPUT_RECEIVE)
+				cancel_input(ring, watch, key);
 		} else if (ended) {
 			watch->input = INPUT_NONE;
 			watch->cancelled = false;
@@ -404,7 +408,8 @@ uring_attach(struct host_poll *poll, struct host_sock *sock, uint64_t key, bool 
 		if (watch == NULL)
 			return (ENOMEM);
 		memset(watch, 0, sizeof(*watch));
-		watch->next = sock->stream ? INPUT_RECEIVE : INPUT_POLL;
+		watch->stream = sock->stream;
+		watch->next = watch->stream ? INPUT_RECEIVE : INPUT_POLL;
 	}
 	pthread_mutex_lock(&poll->lock);
 	if (!again)
@@ -422,16 +427,28 @@ uring_detach(struct host_poll *poll, struct slot *slot, uint64_t key)
 
 	slot->state = NULL;
 	cancel_input(ring, watch, key);
-	if (watch->wants_out)
+	if (watch->polls_out)
 		cancel(ring, key, OP_POLL_OUT);
 	kbufq_clear(&watch->unread);
 	host_free(watch, sizeof(*watch));
 }
 
-/* Nothing waits in the socket: put the operation into flight that will tell when something does. */
+/* See that room to send is reported. */
+static void
+want_room(struct ring *ring, struct watch *watch, int fd, uint64_t key)
+{
+	if (watch->polls_out)
+		return;
+	watch->polls_out = true;
+	poll_out(ring, fd, watch->stream, key);
+}
+
+/* Nothing waits in the socket: put the operation into flight that tells when something does. */
 static void
 want_input(struct ring *ring, struct watch *watch, int fd, uint64_t key)
 {
+	if (watch->stream)
+		want_room(ring, watch, fd, key);
 	if (watch->input != INPUT_NONE)
 		return;
 	watch->input = watch->next;
@@ -454,10 +471,8 @@ uring_want(struct host_poll *poll, struct host_sock *sock, unsigned events)
 	key = slot_key(sock->slot, poll->slots[sock->slot].generation);
 	if (events & HOST_EV_IN)
 		want_input(ring, watch, sock->fd, key);
-	if ((events & HOST_EV_OUT) && !watch->wants_out) {
-		watch->wants_out = true;
-		poll_out(ring, sock->fd, sock->stream, key);
-	}
+	if (events & HOST_EV_OUT)
+		want_room(ring, watch, sock->fd, key);
 	pthread_mutex_unlock(&poll->lock);
 }
 
