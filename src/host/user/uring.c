@@ -607,6 +607,11 @@ destroy_buffers(struct ring *ring)
 	}
 }
 
+/*
+ * COOP_TASKRUN: a busy worker is not interrupted for every arrival; that would cost more than all
+ * the rest. DEFER_TASKRUN, cheaper still, would tie the ring to one thread, and a group's events
+ * must not wait while that one is in a task that blocks.
+ */
 static int
 uring_create(struct host_poll *poll)
 {
