@@ -224,6 +224,9 @@ def check_stop_idle():
     for number in (signal.SIGTERM, signal.SIGINT):
         with Daemon("kecho:port=0,grace_ms=60000") as daemon:
             with connect(daemon.port()) as idle:
+                # Accepted, not only queued: closing the listener resets what still waits there.
+                idle.sendall(b"x")
+                expect(idle.recv(1) == b"x", "echo")
                 begin = time.monotonic()
                 daemon.signal(number)
                 expect(daemon.wait() == EX_OK, "status")
