@@ -197,7 +197,7 @@ void ksf_conn_rele(struct ksf_conn *conn);
 int ksf_conn_send(struct ksf_conn *conn, struct kbufq *q);
 
 /*
- * On a plain datagram conn, from its own callbacks: one datagram to `peer`, from `local` (as in
+ * On a plain datagram conn, from input(): one datagram to `peer`, from `local` (as in
  * struct ksf_rx; port 0 or family 0: the system chooses).
  */
 int ksf_conn_sendto(struct ksf_conn *conn, struct kbufq *q, const struct ksf_addr *peer,
@@ -224,8 +224,9 @@ void ksf_conn_end(struct ksf_conn *conn);
 bool ksf_conn_full(struct ksf_conn *conn);
 
 /*
- * The connection is closed with ETIMEDOUT unless this is called again within `ms` (0: no deadline);
- * for protocols that bound the time to finish a record. From its own callbacks. Resolution: 100 ms.
+ * A stream is closed with ETIMEDOUT unless this is called again within `ms` (0: no deadline); for
+ * protocols that bound the time to finish a record. The deadline is about input: it ends with it.
+ * From its own callbacks. Resolution: 100 ms. Nothing happens on datagram conns and sessions.
  */
 void ksf_conn_deadline(struct ksf_conn *conn, unsigned ms);
 

@@ -56,7 +56,7 @@ enum conn_kind {
  *   +-------------------- refused by open() -------------------------+
  */
 enum conn_state {
-	CONN_NEW,       /* open() has not returned yet */
+	CONN_NEW,       /* open() has not been called yet */
 	CONN_OPEN,      /* input() is called */
 	CONN_DRAINING,  /* no more input(); requests in flight and output leave */
 	CONN_LINGERING, /* sending is shut; input is thrown away so that a reset cannot overtake the
@@ -216,6 +216,7 @@ struct ksf_svc {
 	uint32_t mem_waiting; /* (a) some conn waits for memory */
 	uint64_t next_id;     /* (a) */
 
+	uint32_t allow_some;                      /* (a) the list is not empty */
 	struct cidr_list allow;                   /* (s) who may talk to us; empty: everybody */
 	struct addr_count *by_addr[ADDR_BUCKETS]; /* (s) */
 	struct endpoint endpoints[ENDPOINTS_MAX]; /* (c while running) */

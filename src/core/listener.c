@@ -68,6 +68,24 @@ welcome(struct ksf_conn *listener, struct host_sock *sock, const struct ksf_addr
 	release_new(conn);
 }
 
+/*
+ * The system is short of descriptors or memory. It may say so even while nobody waits, so the
+ * retries go on quietly: one line of log is enough.
+ */
+static void
+retry_later(struct ksf_conn *listener, int error)
+{
+	conn_stat(listener, ST_ACCEPT_ERRORS, 1);
+	if (!listener->mem_wait)
+		ksf_log(listener->svc, KSF_WARN, "cannot accept: %s",
+		    error == EMFILE || error == ENFILE ? "out of file descriptors"
+						       : "out of memory");
+	ksf_store_relaxed(&listener->mem_wait, true);
+	ksf_store(
+	    &listener->deadline_at, ksf_max(conn_now(listener) + RETRY_MS / POOL_TICK_MS + 1, 1u));
+	conn_arm(listener);
+}
+
 static void
 accept_batch(struct ksf_conn *listener)
 {
@@ -82,21 +100,17 @@ accept_batch(struct ksf_conn *listener)
 		error = host_sock_accept(&listener->sock, &sock, &peer, &local, &opts);
 		switch (error) {
 		case 0:
+			ksf_store_relaxed(&listener->mem_wait, false);
 			welcome(listener, &sock, &peer, &local);
 			break;
 		case EAGAIN:
+			ksf_store_relaxed(&listener->mem_wait, false);
 			return;
 		case EMFILE:
 		case ENFILE:
 		case ENOBUFS:
 		case ENOMEM:
-			conn_stat(listener, ST_ACCEPT_ERRORS, 1);
-			ksf_log(listener->svc, KSF_WARN, "cannot accept: %s",
-			    error == EMFILE || error == ENFILE ? "out of file descriptors"
-							       : "out of memory");
-			ksf_store_relaxed(&listener->deadline_at,
-			    conn_now(listener) + RETRY_MS / POOL_TICK_MS + 1);
-			conn_arm(listener);
+			retry_later(listener, error);
 			return;
 		default:
 			/* That connection is gone; the next may be well. */

@@ -328,33 +328,32 @@ params_is_set(struct ksf_svc *svc, const char *name)
 	return (find(svc, name, &index, &base) != NULL && svc->set[index]);
 }
 
+/* The number that `value` stands for, in range. */
 static int
-set_number(struct ksf_svc *svc, const struct ksf_param *param, void *base, const char *value,
-    char *why, size_t whylen)
+check_number(struct ksf_svc *svc, const struct ksf_param *param, const char *value,
+    uint64_t *number, char *why, size_t whylen)
 {
-	uint64_t number = 0;
 	int error;
 
-	error = param->type == KSF_PARAM_BOOL ? parse_bool(value, &number)
-					      : parse_number(value, &number);
+	error = param->type == KSF_PARAM_BOOL ? parse_bool(value, number)
+					      : parse_number(value, number);
 	if (error == EINVAL) {
 		why_format(why, whylen, "%s: %s=%s: not a %s", svc->desc->name, param->name, value,
 		    param->type == KSF_PARAM_BOOL ? "boolean (0 or 1)" : "number");
 		return (error);
 	}
-	if (error != 0 || number < param->min || number > param->max) {
+	if (error != 0 || *number < param->min || *number > param->max) {
 		why_format(why, whylen, "%s: %s=%s: out of range %llu to %llu", svc->desc->name,
 		    param->name, value, (unsigned long long)param->min,
 		    (unsigned long long)param->max);
 		return (ERANGE);
 	}
-	store_number(param, base, number);
 	return (0);
 }
 
 static int
-set_string(struct ksf_svc *svc, const struct ksf_param *param, void *base, const char *value,
-    char *why, size_t whylen)
+check_string(
+    struct ksf_svc *svc, const struct ksf_param *param, const char *value, char *why, size_t whylen)
 {
 	char reason[128] = "";
 	int error;
@@ -365,25 +364,29 @@ set_string(struct ksf_svc *svc, const struct ksf_param *param, void *base, const
 		return (ERANGE);
 	}
 	error = param->check != NULL ? param->check(value, reason, sizeof(reason)) : 0;
-	if (error != 0) {
+	if (error != 0)
 		why_format(why, whylen, "%s: %s: %s", svc->desc->name, param->name, reason);
-		return (error);
-	}
-	host_lock_acquire(&svc->lock);
+	return (error);
+}
+
+/* Service lock held. */
+static void
+set_string(struct ksf_svc *svc, const struct ksf_param *param, void *base, const char *value)
+{
 	store_string(param, base, value);
-	if (base == (void *)&svc->params && strcmp(param->name, "allow") == 0)
-		(void)cidr_parse(value, false, &svc->allow, NULL, 0);
-	host_lock_release(&svc->lock);
-	return (0);
+	if (base != (void *)&svc->params || strcmp(param->name, "allow") != 0)
+		return;
+	(void)cidr_parse(value, false, &svc->allow, NULL, 0);
+	ksf_store_relaxed(&svc->allow_some, svc->allow.count);
 }
 
 int
 ksf_param_set(struct ksf_svc *svc, const char *name, const char *value, char *why, size_t whylen)
 {
 	const struct ksf_param *param;
+	uint64_t number = 0;
 	unsigned index;
 	void *base;
-	bool running;
 	int error;
 
 	param = find(svc, name, &index, &base);
@@ -391,20 +394,28 @@ ksf_param_set(struct ksf_svc *svc, const char *name, const char *value, char *wh
 		why_format(why, whylen, "%s: no parameter '%s'", svc->desc->name, name);
 		return (ENOENT);
 	}
+	if (param->type == KSF_PARAM_STRING)
+		error = check_string(svc, param, value, why, whylen);
+	else
+		error = check_number(svc, param, value, &number, why, whylen);
+	if (error != 0)
+		return (error);
+
+	/* In one step with ksf_svc_start(), which sets `running` before it reads parameters. */
 	host_lock_acquire(&svc->lock);
-	running = svc->running;
+	if (svc->running && !(param->flags & KSF_PARAM_RUNTIME))
+		error = EBUSY;
+	else {
+		if (param->type == KSF_PARAM_STRING)
+			set_string(svc, param, base, value);
+		else
+			store_number(param, base, number);
+		svc->set[index] = 1;
+	}
 	host_lock_release(&svc->lock);
-	if (running && !(param->flags & KSF_PARAM_RUNTIME)) {
+	if (error != 0)
 		why_format(why, whylen, "%s: %s cannot change while the service runs",
 		    svc->desc->name, name);
-		return (EBUSY);
-	}
-	if (param->type == KSF_PARAM_STRING)
-		error = set_string(svc, param, base, value, why, whylen);
-	else
-		error = set_number(svc, param, base, value, why, whylen);
-	if (error == 0)
-		svc->set[index] = 1;
 	return (error);
 }
 

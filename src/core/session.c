@@ -180,6 +180,8 @@ session_input(struct ksf_conn *session, struct host_dgram *dgram)
 	struct ksf_rx *rx = &session->rx;
 
 	ksf_store_relaxed(&session->active_at, conn_now(session));
+	if (ksf_load_relaxed(&session->close_error) != CLOSE_NONE)
+		return;
 	if (ksf_load_relaxed(&session->inflight) >= ksf_param_u32(&session->svc->params.inflight)) {
 		/* A datagram cannot be pushed back; its sender will send it again. */
 		conn_stat(session->parent, ST_DGRAMS_DROPPED, 1);

@@ -24,6 +24,36 @@ fail(struct ksf_conn *conn, enum svc_stat stat, int error)
 }
 
 /*
+ * No more input: requests in flight and output leave. The deadline was for input.
+ */
+static void
+drain(struct ksf_conn *conn)
+{
+	ksf_store_relaxed(&conn->deadline_at, 0);
+	ksf_store(&conn->state, CONN_DRAINING);
+}
+
+/* Neither input nor output gets on from now: `stall_timeout_ms` runs. */
+static void
+stalled(struct ksf_conn *conn)
+{
+	if (conn->stalled_at != 0)
+		return;
+	ksf_store(&conn->stalled_at, ksf_max(conn_now(conn), 1u));
+	conn_arm(conn);
+}
+
+/* Reading waits until svc_tick() finds memory. */
+static void
+wait_for_memory(struct ksf_conn *conn)
+{
+	ksf_store(&conn->mem_wait, true);
+	ksf_store(&conn->svc->mem_waiting, 1);
+	conn_stat(conn, ST_MEM_SHORT, 1);
+	stalled(conn);
+}
+
+/*
  * Output.
  */
 
@@ -59,10 +89,8 @@ flush(struct ksf_conn *conn)
 		return;
 	if (error != EAGAIN)
 		fail(conn, ST_COUNT, error);
-	else if (conn->stalled_at == 0) {
-		ksf_store(&conn->stalled_at, ksf_max(conn_now(conn), 1u));
-		conn_arm(conn);
-	}
+	else
+		stalled(conn);
 }
 
 /* After input(): output may be above the high-water mark. */
@@ -123,7 +151,7 @@ deliver(struct ksf_conn *conn)
 		return;
 	if (rx->eof) {
 		kbufq_clear(&rx->q);
-		ksf_store(&conn->state, CONN_DRAINING);
+		drain(conn);
 	} else if (rx->need > rxmax || (rx->q.len >= rxmax && rx->q.len >= rx->need)) {
 		/* It asks for more than it may have, or does not take what fills the limit. */
 		fail(conn, ST_CLOSED_OVERSIZE, EMSGSIZE);
@@ -148,9 +176,7 @@ read_room(struct ksf_conn *conn)
 		/* Who holds nothing may go on in small steps; the others wait until memory comes
 		 * back. */
 		if (conn->mem != 0) {
-			ksf_store(&conn->mem_wait, true);
-			ksf_store(&conn->svc->mem_waiting, 1);
-			conn_stat(conn, ST_MEM_SHORT, 1);
+			wait_for_memory(conn);
 			return (0);
 		}
 		room = ksf_min(room, (size_t)SCARCE_BYTES);
@@ -175,9 +201,7 @@ read_input(struct ksf_conn *conn, size_t *budget)
 			return;
 		}
 		if (error == ENOMEM || error == ENOBUFS) {
-			ksf_store(&conn->mem_wait, true);
-			ksf_store(&conn->svc->mem_waiting, 1);
-			conn_stat(conn, ST_MEM_SHORT, 1);
+			wait_for_memory(conn);
 			return;
 		}
 		if (error != 0) {
@@ -190,6 +214,8 @@ read_input(struct ksf_conn *conn, size_t *budget)
 		*budget -= ksf_min(*budget, got);
 		conn_stat(conn, ST_BYTES_IN, got);
 		conn->moved = true;
+		if (ksf_unlikely(conn->stalled_at != 0) && conn->txq.len == 0)
+			ksf_store_relaxed(&conn->stalled_at, 0);
 		deliver(conn);
 		if (conn->state == CONN_CLOSED)
 			return;
@@ -296,7 +322,7 @@ take_events(struct ksf_conn *conn, uint32_t events)
 		return;
 	}
 	if ((events & EV_STOP) && conn->state == CONN_OPEN)
-		ksf_store(&conn->state, CONN_DRAINING);
+		drain(conn);
 	conn_take_inbox(conn);
 }
 
@@ -311,7 +337,7 @@ take_close(struct ksf_conn *conn)
 	if (error != 0)
 		conn_finish(conn, error);
 	else if (conn->state == CONN_OPEN)
-		ksf_store(&conn->state, CONN_DRAINING);
+		drain(conn);
 }
 
 /* Output and input, until neither gets any further in this run. */

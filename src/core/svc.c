@@ -47,6 +47,8 @@ svc_allows(struct ksf_svc *svc, const struct ksf_addr *peer)
 {
 	bool allowed;
 
+	if (ksf_load_relaxed(&svc->allow_some) == 0)
+		return (true);
 	host_lock_acquire(&svc->lock);
 	allowed = svc->allow.count == 0 || cidr_match(&svc->allow, peer);
 	host_lock_release(&svc->lock);
@@ -221,6 +223,8 @@ reason(int error)
 		return ("out of memory");
 	case EINVAL:
 		return ("invalid argument");
+	case EOPNOTSUPP:
+		return ("not supported by this system");
 	default:
 		return ("system error");
 	}
@@ -539,8 +543,11 @@ start_once(struct ksf_svc *svc)
 	svc->pool_valid = true;
 	host_lock_release(&svc->lock);
 	error = svc->desc->start(svc);
-	if (error == 0 && svc->nendpoints == 0)
-		error = EADDRNOTAVAIL;
+	if (error == 0 && svc->nendpoints == 0) {
+		why_format(svc->why, svc->whylen, "%s: nothing to serve: tcp=%u and udp=%u",
+		    svc->desc->name, svc->params.tcp, svc->params.udp);
+		error = EINVAL;
+	}
 	if (error != 0) {
 		shut_down(svc, 0);
 		free_pool(svc);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ksfd's command line and configuration file (src/ksfd/settings.h). The first byte chooses; the
+ * ksfd's command line and configuration file (src/host/user/ksfd/settings.h). The first byte chooses; the
  * command line's services are separated by newlines, the file is the rest as it is.
  */
-#include "../../src/ksfd/settings.h"
+#include "../../src/host/user/ksfd/settings.h"
 #include "fuzz.h"
 
 #include <stdio.h>

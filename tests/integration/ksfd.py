@@ -467,6 +467,53 @@ def check_enable():
         expect(daemon.stats()["kecho.accepted"] >= 1, "statistics")
 
 
+def check_reload_while_stopped():
+    with config("[kecho]\nport = 0\n") as file, Daemon("-f", file.name) as daemon:
+        rewrite(file, "[kecho]\nport = 0\nenable = 0\ntdmin = 2\n")
+        daemon.signal(signal.SIGHUP)
+        until(lambda: any("tdmin=2" in line for line in daemon.errors), daemon.errors)
+        expect(not any("unchanged" in line for line in daemon.errors), daemon.errors)
+
+
+def check_urgent_mark():
+    """A receive call stops at an urgent mark: what follows must come back although nothing more is sent."""
+    with Daemon("kecho:port=0") as daemon, connect(daemon.port()) as sock:
+        sock.sendall(b"x")
+        expect(sock.recv(1) == b"x", "echo")
+        for _ in range(20):
+            daemon.signal(signal.SIGSTOP)
+            sock.send(b"abc")
+            sock.send(b"!", socket.MSG_OOB)
+            sock.send(b"def")
+            daemon.signal(signal.SIGCONT)
+            sock.settimeout(5)
+            received = b""
+            while len(received) < 6:
+                part = sock.recv(6 - len(received))
+                expect(part, "closed")
+                received += part
+            expect(received == b"abcdef", received)
+
+
+def check_out_of_descriptors_quietly():
+    """A full table of descriptors is told once, not every tenth of a second."""
+    process = subprocess.Popen(["sh", "-c", 'ulimit -n 40 && exec "$0" "$@"', KSFD, "kecho:port=0,cpus=0,udp=0"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        port = int(process.stdout.readline().rsplit(":", 1)[1])
+        socks = [connect(port) for _ in range(50)]
+        time.sleep(1.5)
+        process.terminate()
+        _, errors = process.communicate(timeout=PATIENCE_S)
+        told = errors.count("out of file descriptors")
+        expect(1 <= told <= 4, f"told {told} times: {errors}")
+        for sock in socks:
+            sock.close()
+    finally:
+        process.kill()
+        process.wait()
+
+
 def check_reload_under_load():
     with config("[kecho]\nport = 0\n") as file, Daemon("-f", file.name) as daemon:
         load = subprocess.Popen([ECHOTEST, "-i1", "-a16", "-j2", "--duration", "3", f"127.0.0.1:{daemon.port()}"],

@@ -537,6 +537,39 @@ test_memmax(void)
 	service_end(svc);
 }
 
+/* Connections that hold parts of records wait for each other: the stall timeout ends that. */
+static void
+test_memmax_deadlock(void)
+{
+	struct ksf_svc *svc = flow(
+	    &need_ops, "memmax=65536 rxmax=1048576 stall_timeout_ms=500 linger_ms=0");
+	static uint8_t bytes[4096], answer[4096];
+	int waiting[24], fd;
+
+	/* Each has sent a part; together they hold more than the budget, so none is read any more.
+	 */
+	for (unsigned i = 0; i < 24; i++) {
+		waiting[i] = client_tcp(svc, 0);
+		(void)client_send(waiting[i], bytes, 4000);
+	}
+	WAIT_FOR(service_stat(svc, "mem_used") > 65536, 5000);
+	for (unsigned i = 0; i < 24; i++)
+		(void)client_send(waiting[i], bytes, 50);
+	WAIT_FOR(service_stat(svc, "closed_stalled") >= 1, 10000);
+	ok(service_stat(svc, "closed_stalled") >= 1,
+	    "memmax: connections that wait for each other's memory are cut");
+	WAIT_FOR(service_stat(svc, "mem_used") <= 65536, 10000);
+
+	fd = client_tcp(svc, 0);
+	ok(client_send(fd, bytes, sizeof(bytes)) &&
+		client_recv(fd, answer, sizeof(answer), 10000) == (ssize_t)sizeof(answer),
+	    "memmax: then others are served again");
+	close(fd);
+	for (unsigned i = 0; i < 24; i++)
+		close(waiting[i]);
+	service_end(svc);
+}
+
 /*
  * Timeouts. Times are ticks of 100 ms; bounds leave room for a loaded machine.
  */
@@ -893,6 +926,7 @@ main(void)
 	test_inflight_race();
 	test_half_close();
 	test_memmax();
+	test_memmax_deadlock();
 	test_idle();
 	test_stall();
 	test_deadline();

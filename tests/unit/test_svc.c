@@ -310,20 +310,55 @@ test_fails_at(void)
 	ok(ksf_load(&blocks_live) == blocks, "destroy: leaves nothing behind");
 }
 
+static int
+bound(uint32_t address, uint16_t port)
+{
+	struct sockaddr_in in = {
+		.sin_family = AF_INET,
+		.sin_port = htons(port),
+		.sin_addr.s_addr = htonl(address),
+	};
+	int fd = __real_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || __real_bind(fd, (const struct sockaddr *)&in, sizeof(in)) == 0)
+		return (fd);
+	close(fd);
+	return (-1);
+}
+
+/* A socket that listens at 127.0.0.2, at a port that nobody uses at 127.0.0.1. */
+static int
+take_port(struct sockaddr_in *in)
+{
+	socklen_t len;
+	int fd, other;
+
+	for (unsigned i = 0; i < 100; i++) {
+		len = sizeof(*in);
+		fd = bound(0x7f000002u, 0);
+		if (fd < 0 || listen(fd, 1) != 0 ||
+		    getsockname(fd, (struct sockaddr *)in, &len) != 0)
+			bail_out("cannot listen");
+		other = bound(0x7f000001u, ntohs(in->sin_port));
+		if (other >= 0) {
+			close(other);
+			return (fd);
+		}
+		close(fd);
+	}
+	bail_out("no port is free");
+	return (-1);
+}
+
 static void
 test_port_taken(void)
 {
-	struct sockaddr_in in = { .sin_family = AF_INET };
-	int fd = __real_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	unsigned descriptors = open_descriptors();
-	socklen_t len = sizeof(in);
+	unsigned descriptors = open_descriptors() + 1;
 	char why[200] = "", expected[200];
+	struct sockaddr_in in;
 	struct ksf_svc *svc;
+	int fd = take_port(&in);
 
-	in.sin_addr.s_addr = htonl(0x7f000002u);
-	if (fd < 0 || __real_bind(fd, (const struct sockaddr *)&in, len) != 0 ||
-	    listen(fd, 1) != 0 || getsockname(fd, (struct sockaddr *)&in, &len) != 0)
-		bail_out("cannot listen");
 	svc = service_create(&ksf_kecho, "listen=127.0.0.1,127.0.0.2");
 	snprintf(expected, sizeof(expected), "port=%u", ntohs(in.sin_port));
 	service_set(svc, expected);
@@ -429,11 +464,12 @@ test_odd(void)
 	    "start() fails after it has listened: everything is undone, stop() is not called");
 	odd_listens = false;
 	odd_error = 0;
-	ok(ksf_svc_start(svc, why, sizeof(why)) == EADDRNOTAVAIL,
-	    "start() that listens at nothing fails");
+	ok(ksf_svc_start(svc, why, sizeof(why)) == EINVAL &&
+		strstr(why, "nothing to serve") != NULL,
+	    "start() that listens at nothing fails, and says so");
 	service_set(svc, "tcp=0");
 	odd_listens = true;
-	ok(ksf_svc_start(svc, why, sizeof(why)) == EADDRNOTAVAIL,
+	ok(ksf_svc_start(svc, why, sizeof(why)) == EINVAL && strstr(why, "tcp=0") != NULL,
 	    "so does one whose protocols are all switched off");
 	service_set(svc, "tcp=1");
 	ksf_svc_stop(svc, 0);

@@ -73,7 +73,9 @@ meaning(uint32_t epoll_events)
 		events |= HOST_EV_IN;
 	if (epoll_events & EPOLLOUT)
 		events |= HOST_EV_OUT;
-	if (epoll_events & (EPOLLRDHUP | EPOLLHUP))
+	/* A receive call stops at an urgent mark: a short one then does not mean an empty socket.
+	 */
+	if (epoll_events & (EPOLLRDHUP | EPOLLHUP | EPOLLPRI))
 		events |= HOST_EV_EOF;
 	if (epoll_events & EPOLLERR)
 		events |= HOST_EV_ERROR;
@@ -107,7 +109,7 @@ epoll_wake(struct host_poll *poll)
 static int
 epoll_attach(struct host_poll *poll, struct host_sock *sock, uint64_t key, bool again)
 {
-	struct epoll_event event = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+	struct epoll_event event = { .events = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET,
 		.data.u64 = key };
 
 	return (epoll_ctl(poll->fd, again ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, sock->fd, &event) == 0

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Events by kqueue(2): EV_CLEAR makes both filters of a socket report changes, like edges. Wake-ups
- * are an EVFILT_USER event.
+ * Events by kqueue(2): EV_CLEAR makes the read filter report changes, like edges. The write filter
+ * would report every acknowledgement: it is added for one event, when a send has found no room.
+ * Wake-ups are an EVFILT_USER event.
  */
 #include "user_poll.h"
 
@@ -108,16 +109,39 @@ kqueue_wake(struct host_poll *poll)
 }
 
 static int
+add_filter(struct host_poll *poll, int fd, short filter, unsigned short flags, uint64_t key)
+{
+	struct kevent event;
+
+	EV_SET(&event, (uintptr_t)fd, filter, EV_ADD | flags, 0, 0, (void *)(uintptr_t)key);
+	return (kevent(poll->fd, &event, 1, NULL, 0, NULL) == 0 ? 0 : errno);
+}
+
+/* Adding a filter that is there already looks at the state of the socket anew. */
+static int
 kqueue_attach(struct host_poll *poll, struct host_sock *sock, uint64_t key, bool again)
 {
-	struct kevent events[2];
-	void *udata = (void *)(uintptr_t)key;
+	int error;
 
-	/* Adding a filter that is there already looks at the state of the socket anew. */
-	(void)again;
-	EV_SET(&events[0], (uintptr_t)sock->fd, EVFILT_READ, EV_ADD | EV_CLEAR, 0, 0, udata);
-	EV_SET(&events[1], (uintptr_t)sock->fd, EVFILT_WRITE, EV_ADD | EV_CLEAR, 0, 0, udata);
-	return (kevent(poll->fd, events, sock->listening ? 1 : 2, NULL, 0, NULL) == 0 ? 0 : errno);
+	error = add_filter(poll, sock->fd, EVFILT_READ, EV_CLEAR, key);
+	if (error == 0 && again && !sock->listening)
+		error = add_filter(poll, sock->fd, EVFILT_WRITE, EV_ONESHOT, key);
+	return (error);
+}
+
+static void
+kqueue_want(struct host_poll *poll, struct host_sock *sock, unsigned events)
+{
+	uint64_t key;
+
+	if (!(events & HOST_EV_OUT))
+		return;
+	pthread_mutex_lock(&poll->lock);
+	key = slot_key(sock->slot, poll->slots[sock->slot].generation);
+	pthread_mutex_unlock(&poll->lock);
+
+	/* Short of memory: `stall_timeout_ms` cuts a connection that this leaves waiting. */
+	(void)add_filter(poll, sock->fd, EVFILT_WRITE, EV_ONESHOT, key);
 }
 
 const struct poll_backend poll_kqueue = {
@@ -129,4 +153,5 @@ const struct poll_backend poll_kqueue = {
 	.post = kqueue_post,
 	.wake = kqueue_wake,
 	.attach = kqueue_attach,
+	.want = kqueue_want,
 };

@@ -120,7 +120,7 @@ poll_in(struct ring *ring, int fd, uint64_t key)
 {
 	struct io_uring_sqe *sqe = submission(ring);
 
-	io_uring_prep_poll_multishot(sqe, fd, POLLIN | POLLRDHUP);
+	io_uring_prep_poll_multishot(sqe, fd, POLLIN | POLLPRI | POLLRDHUP);
 	sqe->user_data = key | (uint64_t)OP_POLL_IN << OP_SHIFT;
 	ring->in_flight++;
 	submit(ring);
@@ -275,7 +275,7 @@ meaning(int res)
 		events |= HOST_EV_IN;
 	if (res & POLLOUT)
 		events |= HOST_EV_OUT;
-	if (res & (POLLRDHUP | POLLHUP))
+	if (res & (POLLRDHUP | POLLHUP | POLLPRI))
 		events |= HOST_EV_EOF;
 	if (res & POLLERR)
 		events |= HOST_EV_ERROR;
@@ -433,6 +433,16 @@ uring_detach(struct host_poll *poll, struct slot *slot, uint64_t key)
 	host_free(watch, sizeof(*watch));
 }
 
+/* The state of an attached socket, and the key that its events carry. Poll lock held. */
+static struct watch *
+watch_of(struct host_poll *poll, const struct host_sock *sock, uint64_t *key)
+{
+	const struct slot *slot = &poll->slots[sock->slot];
+
+	*key = slot_key(sock->slot, slot->generation);
+	return (slot->state);
+}
+
 /* See that room to send is reported. */
 static void
 want_room(struct ring *ring, struct watch *watch, int fd, uint64_t key)
@@ -467,8 +477,7 @@ uring_want(struct host_poll *poll, struct host_sock *sock, unsigned events)
 	uint64_t key;
 
 	pthread_mutex_lock(&poll->lock);
-	watch = poll->slots[sock->slot].state;
-	key = slot_key(sock->slot, poll->slots[sock->slot].generation);
+	watch = watch_of(poll, sock, &key);
 	if (events & HOST_EV_IN)
 		want_input(ring, watch, sock->fd, key);
 	if (events & HOST_EV_OUT)
@@ -526,8 +535,7 @@ emptied(struct host_poll *poll, struct host_sock *sock, size_t len)
 	uint64_t key;
 
 	pthread_mutex_lock(&poll->lock);
-	watch = poll->slots[sock->slot].state;
-	key = slot_key(sock->slot, poll->slots[sock->slot].generation);
+	watch = watch_of(poll, sock, &key);
 	if (len >= BUFFER_BYTES) {
 		watch->next = INPUT_POLL;
 		watch->small = 0;

@@ -236,63 +236,72 @@ daemon_start(const struct sources *sources, char *why, size_t whylen)
 	return (status);
 }
 
-/* The parameters of one service that have changed in the sources. */
+/* One parameter, if it has changed in the sources. */
 static void
-reload_params(struct instance *inst, const struct sources *sources)
+reload_param(struct instance *inst, const struct sources *sources, unsigned i)
 {
-	char buf[VALUE_LEN], why[256], *copy;
-	const char *value, *name;
+	const char *name = ksf_param_at(inst->desc, i)->name, *value;
+	char buf[VALUE_LEN], why[256] = "out of memory", *copy;
 	bool explicitly;
 
-	for (unsigned i = 0; i < inst->nparams; i++) {
-		value = asked_value(sources, inst, i, buf, &explicitly);
-		if (strcmp(value, inst->asked[i]) == 0)
-			continue;
-		name = ksf_param_at(inst->desc, i)->name;
-		copy = strdup(value);
-		if (copy == NULL || ksf_param_set(inst->svc, name, value, why, sizeof(why)) != 0) {
-			fprintf(
-			    stderr, "ksfd: %s; unchanged\n", copy != NULL ? why : "out of memory");
-			free(copy);
-			continue;
-		}
-		fprintf(stderr, "ksfd: %s: %s=%s\n", inst->desc->name, name, value);
-		free(inst->asked[i]);
-		inst->asked[i] = copy;
+	value = asked_value(sources, inst, i, buf, &explicitly);
+	if (strcmp(value, inst->asked[i]) == 0)
+		return;
+	copy = strdup(value);
+	if (copy == NULL || ksf_param_set(inst->svc, name, value, why, sizeof(why)) != 0) {
+		fprintf(stderr, "ksfd: %s; unchanged\n", why);
+		free(copy);
+		return;
 	}
+	fprintf(stderr, "ksfd: %s: %s=%s\n", inst->desc->name, name, value);
+	free(inst->asked[i]);
+	inst->asked[i] = copy;
+}
+
+/* A service that is to stop stops first: what cannot change while it runs can change then. */
+static void
+reload_instance(struct instance *inst, const struct sources *sources)
+{
+	char why[256];
+
+	if (check_sources(sources, inst, why, sizeof(why)) != 0) {
+		fprintf(stderr, "ksfd: %s; unchanged\n", why);
+		return;
+	}
+	for (unsigned i = 0; i < inst->nparams; i++) {
+		if (strcmp(ksf_param_at(inst->desc, i)->name, "enable") == 0)
+			reload_param(inst, sources, i);
+	}
+	if (!enabled(inst) && inst->running) {
+		instance_stop(inst);
+		fprintf(stderr, "ksfd: %s: stopped\n", inst->desc->name);
+	}
+	for (unsigned i = 0; i < inst->nparams; i++)
+		reload_param(inst, sources, i);
+	if (!enabled(inst) || inst->running)
+		return;
+	if (instance_start(inst, why, sizeof(why)) != 0)
+		fprintf(stderr, "ksfd: %s\n", why);
+	else
+		ksf_svc_endpoints(inst->svc, print_endpoint, inst);
 }
 
 void
 daemon_reload(const struct sources *sources)
 {
 	struct instance *inst;
-	char why[256];
 
 	for (struct request *r = sources->file; r != NULL; r = r->next) {
-		for (inst = instances;
-		     inst < instances + ninstances && strcmp(inst->desc->name, r->service) != 0;
-		     inst++)
-			continue;
+		for (inst = instances; inst < instances + ninstances; inst++) {
+			if (strcmp(inst->desc->name, r->service) == 0)
+				break;
+		}
 		if (inst == instances + ninstances)
 			fprintf(stderr, "ksfd: %s: services are added at start only; ignored\n",
 			    r->service);
 	}
-	for (inst = instances; inst < instances + ninstances; inst++) {
-		if (check_sources(sources, inst, why, sizeof(why)) != 0) {
-			fprintf(stderr, "ksfd: %s; unchanged\n", why);
-			continue;
-		}
-		reload_params(inst, sources);
-		if (enabled(inst) && !inst->running) {
-			if (instance_start(inst, why, sizeof(why)) != 0)
-				fprintf(stderr, "ksfd: %s\n", why);
-			else
-				ksf_svc_endpoints(inst->svc, print_endpoint, inst);
-		} else if (!enabled(inst) && inst->running) {
-			instance_stop(inst);
-			fprintf(stderr, "ksfd: %s: stopped\n", inst->desc->name);
-		}
-	}
+	for (inst = instances; inst < instances + ninstances; inst++)
+		reload_instance(inst, sources);
 	fflush(stdout);
 }
 
