@@ -24,12 +24,15 @@ fail(struct ksf_conn *conn, enum svc_stat stat, int error)
 }
 
 /*
- * No more input: requests in flight and output leave. The deadline was for input.
+ * No more input: requests in flight and output leave. The deadline, and a wait for memory, were for
+ * input.
  */
 static void
 drain(struct ksf_conn *conn)
 {
 	ksf_store_relaxed(&conn->deadline_at, 0);
+	if (conn->txq.len == 0)
+		ksf_store_relaxed(&conn->stalled_at, 0);
 	ksf_store(&conn->state, CONN_DRAINING);
 }
 

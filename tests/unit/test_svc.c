@@ -200,6 +200,25 @@ reader_main(void *arg)
 	return (NULL);
 }
 
+/*
+ * Start at a port that is free, and that the system gives to no client: while the service is
+ * stopped, one of its own clients could get it (and even be connected to itself).
+ */
+static void
+choose_port(struct ksf_svc *svc)
+{
+	char why[200] = "", setting[32];
+
+	for (unsigned i = 0; i < 100; i++) {
+		snprintf(setting, sizeof(setting), "port=%u",
+		    10000 + ((unsigned)getpid() + i * 97) % 20000);
+		service_set(svc, setting);
+		if (ksf_svc_start(svc, why, sizeof(why)) == 0)
+			return;
+	}
+	bail_out("%s", why);
+}
+
 static void
 test_cycles(void)
 {
@@ -213,12 +232,9 @@ test_cycles(void)
 	int error = 0;
 
 	load_svc = service_create(&ksf_kecho, "tdmin=2");
-	if (ksf_svc_start(load_svc, why, sizeof(why)) != 0)
-		bail_out("%s", why);
+	choose_port(load_svc);
 	load_port = service_port(load_svc);
 	ksf_svc_stop(load_svc, 0);
-	snprintf(why, sizeof(why), "port=%u", load_port);
-	service_set(load_svc, why);
 
 	ksf_store(&loading, true);
 	for (i = 0; i < CLIENTS; i++) {
