@@ -98,10 +98,10 @@ struct kbuf_cache *host_kbuf_cache(void);
 #define HOST_FOREVER (~0u)
 
 enum {
-	HOST_EV_IN = 0x1,    /* bytes, a datagram, a connection to accept, or the end of input */
-	HOST_EV_OUT = 0x2,   /* room to send, after a send found none */
-	/* The peer has finished sending, or receive calls may stop short for another reason: from now on
-	 * a socket is empty only when a receive call says so. */
+	HOST_EV_IN = 0x1,  /* bytes, a datagram, a connection to accept, or the end of input */
+	HOST_EV_OUT = 0x2, /* room to send, after a send found none */
+	/* The peer has finished sending, or receive calls may stop short for another reason: from
+	 * now on a socket is empty only when a receive call says so. */
 	HOST_EV_EOF = 0x4,   /* the peer has finished sending; reading will show it */
 	HOST_EV_ERROR = 0x8, /* the socket failed; host_sock_error() tells why */
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ksfd's command line and configuration file (src/host/user/ksfd/settings.h). The first byte chooses; the
- * command line's services are separated by newlines, the file is the rest as it is.
+ * ksfd's command line and configuration file (src/host/user/ksfd/settings.h). The first byte
+ * chooses; the command line's services are separated by newlines, the file is the rest as it is.
  */
 #include "../../src/host/user/ksfd/settings.h"
 #include "fuzz.h"
